@@ -236,6 +236,7 @@ class Schedule:
     next_due_at: Micros | None
     standing_task_id: int | None
     last_due_at: Micros | None
+    resumed_at: Micros | None
     created_by: str
     created_at: Micros
     updated_at: Micros

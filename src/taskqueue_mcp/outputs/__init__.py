@@ -1,0 +1,1 @@
+"""Files that attempts make: where they may lie, how they appear, and what stands in their cells."""

@@ -1,0 +1,223 @@
+"""The output folder: files appear in it whole, under a name that was free, and never outside it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mimetypes
+import os
+import secrets
+import stat
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
+from taskqueue_mcp.outputs import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+HOLDS_FOLDERS: Final = {os.open, os.mkdir, os.link, os.unlink, os.rename} <= os.supports_dir_fd
+"""Whether the system works relative to a folder held open, so that nobody can swap it for a link."""
+
+MOST_OF_ONE_NAME: Final = 10_000
+# Some answer EPERM or EACCES where they mean that they have no links at all.
+NO_HARD_LINKS: Final = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file as it lies in the folder; `path` is relative, with `/`."""
+
+    path: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class OutputFolder:
+    """A folder that files are written to, whole or not at all."""
+
+    def __init__(self, root: Path, *, holds_folders: bool = HOLDS_FOLDERS) -> None:
+        self._root = root
+        self._holds_folders = holds_folders
+
+    def write(self, relative: str, writer: Callable[[BinaryIO], object]) -> WrittenFile:
+        """Have `writer` fill a file and let it appear at `relative`, or at `…-2`, `…-3` where that is taken.
+
+        When this returns, the file and its name survive a power cut. If `writer` raises, nothing remains.
+
+        Raises:
+            InvalidInput: the path is not clean, or a folder on the way is a link or a file.
+            LimitReached: the name is taken ten thousand times.
+            OSError: the disk is full, or the folder may not be written.
+        """
+        paths.check(relative)
+        *folders, name = relative.split("/")
+        self._root.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            folder = self._walk(folders, held, make=True)
+            part = f".{secrets.token_hex(8)}.part"
+            try:
+                size, sha256 = _fill(folder, part, writer)
+                taken = _publish(folder, part, name)
+            finally:
+                with suppress(FileNotFoundError):
+                    folder.unlink(part)
+            folder.sync()
+        path = "/".join([*folders, taken])
+        return _described(path, size, sha256)
+
+    def find(self, relative: str) -> WrittenFile:
+        """Size and hash of a file that lies at `relative`; for files that others say they have written.
+
+        Any extension is described; its media type is `application/octet-stream` where nothing is known of it.
+
+        Raises:
+            InvalidInput: the path leaves the folder, or is not a regular file.
+            NotFound: there is none.
+        """
+        parts = relative.split("/")
+        if {"", ".", ".."} & set(parts) or set(relative) & set("\\:\0"):
+            raise InvalidInput(f"{relative[:80]!a} is not a path inside the output folder; write it relative")
+        try:
+            with ExitStack() as held:
+                folder = self._walk(parts[:-1], held, make=False)
+                descriptor = folder.open(parts[-1], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+                held.callback(os.close, descriptor)
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise InvalidInput(f"{relative[:80]!a} is not a regular file")
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise NotFound(f"{relative[:80]!a} is not in the output folder") from None
+        except OSError as error:
+            raise InvalidInput(f"{relative[:80]!a}: {_why(error)}") from None
+        return _described(relative, status.st_size, sha256)
+
+    def _walk(self, folders: list[str], held: ExitStack, *, make: bool) -> _Folder:
+        folder = held.enter_context(_Folder(self._root.resolve(), held_open=self._holds_folders))
+        for count, name in enumerate(folders, 1):
+            try:
+                if make and folder.make(name):
+                    folder.sync()
+                folder = held.enter_context(folder.inside(name))
+            except (NotADirectoryError, FileExistsError) as error:
+                raise InvalidInput(f"{'/'.join(folders[:count])!a}: {_why(error)}") from None
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                raise InvalidInput(f"{'/'.join(folders[:count])!a}: {_why(error)}") from None
+        return folder
+
+
+class _Folder:
+    """One folder, held open where the system can, so that it stays the same folder."""
+
+    def __init__(self, path: Path, *, held_open: bool, within: int | None = None, name: str = "") -> None:
+        self.path = path
+        self.fd: int | None = None
+        if held_open:
+            flags = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
+            self.fd = os.open(name if within is not None else path, flags, dir_fd=within)
+        elif path.resolve() != path or not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a plain folder")
+
+    def __enter__(self) -> _Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+
+    def at(self, name: str) -> str | Path:
+        return name if self.fd is not None else self.path / name
+
+    def inside(self, name: str) -> _Folder:
+        return _Folder(self.path / name, held_open=self.fd is not None, within=self.fd, name=name)
+
+    def make(self, name: str) -> bool:
+        try:
+            os.mkdir(self.at(name), dir_fd=self.fd)
+        except FileExistsError:
+            return False
+        return True
+
+    def open(self, name: str, flags: int) -> int:
+        if self.fd is None and (self.path / name).is_symlink():
+            raise OSError(errno.ELOOP, "a link")
+        return os.open(self.at(name), flags | _FLAGS, 0o666, dir_fd=self.fd)
+
+    def link(self, source: str, name: str) -> None:
+        os.link(self.at(source), self.at(name), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def replace(self, source: str, name: str) -> None:
+        os.replace(self.at(source), self.at(name), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self.at(name), dir_fd=self.fd)
+
+    def sync(self) -> None:
+        if self.fd is not None:
+            os.fsync(self.fd)
+
+
+def _described(path: str, size: int, sha256: str) -> WrittenFile:
+    media_type = paths.media_type(path) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return WrittenFile(path, size, sha256, media_type)
+
+
+def _fill(folder: _Folder, part: str, writer: Callable[[BinaryIO], object]) -> tuple[int, str]:
+    descriptor = folder.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    with os.fdopen(descriptor, "w+b") as file:
+        writer(file)
+        file.flush()
+        os.fsync(descriptor)
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return os.fstat(descriptor).st_size, sha256
+
+
+def _publish(folder: _Folder, part: str, name: str) -> str:
+    """Give the finished file its name; a hard link fails where it is taken, so two writers never meet."""
+    for candidate in _candidates(name):
+        try:
+            folder.link(part, candidate)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            if not _reserve(folder, candidate):
+                continue
+            folder.replace(part, candidate)
+        return candidate
+    raise LimitReached(
+        f"{name!a} exists {MOST_OF_ONE_NAME:,} times; use {{timestamp}} or {{task_id}} in its pattern"
+    )
+
+
+def _reserve(folder: _Folder, name: str) -> bool:
+    """Where there are no hard links: take the name with an empty file, which the finished one replaces."""
+    try:
+        os.close(folder.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    stem, dot, extension = name.rpartition(".")
+    for number in range(2, MOST_OF_ONE_NAME + 1):
+        yield f"{stem}-{number}{dot}{extension}"
+
+
+def _why(error: OSError) -> str:
+    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EEXIST}:
+        return "is a link or a file where a folder must be; links are not followed"
+    return (error.strerror or "cannot be read").lower()

@@ -1,0 +1,73 @@
+"""The seam between engines: a connection that runs works, not a repository per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Params = Mapping[str, Any]
+Signal = tuple[str, str]
+"""Who should look again after a commit: `("queue", name)`, `("task", "142")`."""
+
+NOTHING: Params = {}
+
+
+class Transaction(Protocol):
+    """Statements that succeed or fail together. Parameters are written `:name`, `{now}` is the clock."""
+
+    @property
+    def now(self) -> int:
+        """The database's clock, in microseconds since the epoch, read once for this work."""
+
+    def first(self, sql: str, params: Params = NOTHING) -> Row | None:
+        """Run a statement and return its first row, or None."""
+
+    def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
+        """Run a statement and return its rows."""
+
+    def run(self, sql: str, params: Params = NOTHING) -> int:
+        """Run a statement and return how many rows it changed."""
+
+    def run_many(self, sql: str, rows: Sequence[Params]) -> None:
+        """Run a statement once for each set of parameters."""
+
+    def signal(self, subject: str, name: str) -> None:
+        """Wake whoever waits for `subject` and `name` once this work is committed."""
+
+
+Work = Callable[[Transaction], T]
+"""What a transition is: a plain function of a transaction. It may be run again, so it has no other effect."""
+
+
+class Database(Protocol):
+    """A place where works happen, durably and one after the other as far as anyone can tell."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` and return its result once it is durable; cancelling the caller does not undo it.
+
+        Raises:
+            Busy: another process holds the database, or the disk is full; nothing was changed.
+        """
+
+    def write_now(self, work: Work[T]) -> T:
+        """The same, for callers without an event loop."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a short, read-only `work` on a consistent view."""
+
+    async def read_long(self, work: Work[T]) -> T:
+        """Run a long, read-only `work` on a thread and a connection of its own."""
+
+    def listen(self, listener: Callable[[frozenset[Signal] | None], None]) -> Callable[[], None]:
+        """Call `listener` after every commit with its signals (None: look at everything); return a stop."""
+
+    async def backup(self, target: str) -> None:
+        """Copy the database to the file `target` while it is in use; an existing file is refused."""
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the database may still grow by, as far as is known."""
+
+    async def close(self) -> None:
+        """Finish what was accepted and release every connection."""

@@ -1,0 +1,87 @@
+"""The event log: what happened, once, in order, written in the transition's own transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.store.rows import EVENT, as_event
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Event, Task
+    from taskqueue_mcp.store.database import Transaction
+
+RECORD = """
+INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data)
+VALUES (:subject, :subject_id, :seq, :attempt, :kind, :principal, {now}, :data)
+"""
+RECORD_NEXT = """
+INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data)
+SELECT :subject, :subject_id, coalesce(max(seq), 0) + 1, NULL, :kind, :principal, {now}, :data
+  FROM events WHERE subject = :subject AND subject_id = :subject_id
+"""
+OF_SUBJECT = f"""
+SELECT {EVENT} FROM events
+ WHERE subject = :subject AND subject_id = :subject_id AND seq > :after ORDER BY seq LIMIT :limit
+"""
+SINCE = f"SELECT {EVENT} FROM events WHERE position > :position ORDER BY position LIMIT :limit"
+LAST_POSITION = "SELECT coalesce(max(position), 0) FROM events"
+
+SYSTEM = "taskqueue"
+"""The principal of what happens by itself: a time came, a lease ran out."""
+
+
+def record(
+    transaction: Transaction, task: Task, kind: str, principal: str, data: dict[str, Any] | None = None
+) -> None:
+    """Record a transition of `task`, whose `seq` was raised with it, and wake who follows the task."""
+    transaction.run(
+        RECORD,
+        {
+            "subject": "task",
+            "subject_id": task.id,
+            "seq": task.seq,
+            "attempt": task.attempt or None,
+            "kind": kind,
+            "principal": principal,
+            "data": None if data is None else json.dumps(data, ensure_ascii=False),
+        },
+    )
+    transaction.signal("task", str(task.id))
+
+
+def record_other(
+    transaction: Transaction, subject: str, subject_id: int, kind: str, principal: str,
+    data: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Record what happened to something else than a task; its `seq` is the next free one."""
+    transaction.run(
+        RECORD_NEXT,
+        {
+            "subject": subject,
+            "subject_id": subject_id,
+            "kind": kind,
+            "principal": principal,
+            "data": None if data is None else json.dumps(data, ensure_ascii=False),
+        },
+    )
+    transaction.signal(subject, str(subject_id))
+
+
+def of_subject(transaction: Transaction, subject: str, subject_id: int, after: int, limit: int) -> list[Event]:
+    """Return the events of one subject after `seq`, oldest first."""
+    rows = transaction.all(
+        OF_SUBJECT, {"subject": subject, "subject_id": subject_id, "after": after, "limit": limit}
+    )
+    return [as_event(row) for row in rows]
+
+
+def since(transaction: Transaction, position: int, limit: int) -> list[Event]:
+    """Return events after `position`, oldest first."""
+    return [as_event(row) for row in transaction.all(SINCE, {"position": position, "limit": limit})]
+
+
+def last_position(transaction: Transaction) -> int:
+    """Return the position of the newest event."""
+    row = transaction.first(LAST_POSITION)
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,84 @@
+"""The statements of what goes on behind the work: the search index catching up, and old rows going."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.store.database import Transaction
+
+SEARCHED = "SELECT value FROM meta WHERE name = 'searched_to'"
+SET_SEARCHED = """
+INSERT INTO meta (name, value) VALUES ('searched_to', :value)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+CHANGED = """
+SELECT position, subject_id, kind, subject FROM events WHERE position > :position ORDER BY position LIMIT :limit
+"""
+INDEX = """
+INSERT OR REPLACE INTO search (rowid, title, instructions, result)
+SELECT tasks.id, tasks.title, bodies.instructions, coalesce(tasks.result_summary, '') || ' ' || coalesce(tasks.error, '')
+  FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
+"""
+UNINDEX = "DELETE FROM search WHERE rowid = :id"
+TEXT_CHANGES = frozenset({"created", "completed", "failed", "retry", "cancelled", "rejected", "rescheduled"})
+
+OLD_TASKS = """
+SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :age
+   AND NOT EXISTS (SELECT 1 FROM dependencies JOIN tasks AS waiting ON waiting.id = dependencies.task_id
+                    WHERE dependencies.depends_on = tasks.id AND waiting.finished_at IS NULL)
+ ORDER BY finished_at LIMIT :limit
+"""
+DELETE_TASK = "DELETE FROM tasks WHERE id = :id"
+OLD_EVENTS = """
+DELETE FROM events WHERE position IN (
+  SELECT position FROM events WHERE at < {now} - :age ORDER BY position LIMIT :limit)
+  AND position <= (SELECT coalesce(CAST(value AS INTEGER), 0) FROM meta WHERE name = 'searched_to')
+"""
+OLD_OCCURRENCES = "DELETE FROM occurrences WHERE recorded_at < {now} - :age"
+OLD_LOGS = """
+DELETE FROM log_chunks WHERE task_id IN (
+  SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :age)
+"""
+OLD_TEXTS = """
+DELETE FROM procedure_texts
+ WHERE stored_at < {now} - :age AND hash NOT IN (SELECT procedure_hash FROM attempts WHERE procedure_hash IS NOT NULL)
+"""
+
+
+def index_changes(transaction: Transaction, limit: int) -> int:
+    """Bring the search index up to date with at most `limit` events; return how many there were.
+
+    The index follows the event log instead of being written with each transition: that would have been
+    a third of the cost of a task's whole life. Whoever searches calls this until nothing is left.
+    """
+    row = transaction.first(SEARCHED)
+    rows = transaction.all(CHANGED, {"position": 0 if row is None else int(row[0]), "limit": limit})
+    if not rows:
+        return 0
+    changed = {row[1] for row in rows if row[3] == "task" and row[2] in TEXT_CHANGES}
+    for task_id in sorted(changed):
+        transaction.run(INDEX, {"id": task_id})
+    transaction.run(SET_SEARCHED, {"value": str(rows[-1][0])})
+    return len(rows)
+
+
+def delete_finished(transaction: Transaction, age: int, limit: int) -> int:
+    """Delete tasks that have been final for longer than `age` microseconds; return how many."""
+    rows = transaction.all(OLD_TASKS, {"age": age, "limit": limit})
+    for (task_id,) in rows:
+        transaction.run(UNINDEX, {"id": task_id})
+        transaction.run(DELETE_TASK, {"id": task_id})
+    return len(rows)
+
+
+def delete_history(transaction: Transaction, age: int, limit: int) -> int:
+    """Delete events and ledger rows that are older than `age` microseconds; return how many events."""
+    transaction.run(OLD_OCCURRENCES, {"age": age})
+    transaction.run(OLD_TEXTS, {"age": age})
+    return transaction.run(OLD_EVENTS, {"age": age, "limit": limit})
+
+
+def delete_logs(transaction: Transaction, age: int) -> int:
+    """Delete the logs of tasks that have been final for longer than `age` microseconds."""
+    return transaction.run(OLD_LOGS, {"age": age})

@@ -1,0 +1,162 @@
+"""The statements that read: pages of tasks, counts, and full-text search."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.store.rows import TASK, as_task
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Task
+    from taskqueue_mcp.store.database import Transaction
+
+READY = f"""
+SELECT sort_at, {TASK} FROM tasks
+ WHERE status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused'%s)%s
+   AND (sort_at > :sort_at OR (sort_at = :sort_at AND id > :id))
+ ORDER BY sort_at, id LIMIT :limit
+"""
+
+TASKS = f"SELECT {TASK} FROM tasks WHERE id < :before%s ORDER BY id DESC LIMIT :limit"
+
+FOUND = """
+SELECT rowid FROM search WHERE search MATCH :match AND rowid < :before ORDER BY rowid DESC LIMIT :limit
+"""
+
+COUNTS = "SELECT queue, status, count(*) FROM tasks GROUP BY queue, status"
+QUEUES = "SELECT name, state, open_tasks FROM queues ORDER BY name"
+SET_STATE = """
+INSERT INTO queues (name, state) VALUES (:name, :state)
+ON CONFLICT (name) DO UPDATE SET state = excluded.state
+"""
+TYPES = "SELECT DISTINCT task_type FROM tasks ORDER BY task_type LIMIT :limit"
+NAMES_LIKE = "SELECT id FROM tasks WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT 50"
+
+WORD = re.compile(r"[^\W_]+", re.UNICODE)
+START = -(1 << 62)
+STRETCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a page of tasks is narrowed by; None means any."""
+
+    status: tuple[str, ...] = ()
+    task_type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    created_by: str | None = None
+    search: str | None = None
+    schedule_id: int | None = None
+    parent_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """A queue, its state, and how many tasks it holds in each status."""
+
+    name: str
+    state: str
+    open_tasks: int
+    counts: dict[str, int]
+
+
+def ready(
+    transaction: Transaction, queue: str | None, task_type: str | None, after: tuple[int, int] | None, limit: int
+) -> list[tuple[int, Task]]:
+    """Return claimable tasks in the order of claiming, each with the instant it is sorted by."""
+    sort_at, task_id = after or (START, 0)
+    params: dict[str, Any] = {"sort_at": sort_at, "id": task_id, "limit": limit}
+    named, typed = "", ""
+    if queue is not None:
+        named, params["queue"] = " AND name = :queue", queue
+    if task_type is not None:
+        typed, params["task_type"] = " AND task_type = :task_type", task_type
+    return [(row[0], as_task(row[1:])) for row in transaction.all(READY % (named, typed), params)]
+
+
+def page(transaction: Transaction, narrowed: Filter, before: int, limit: int) -> list[Task]:
+    """Return tasks that fit, newest first, those with an id below `before`."""
+    params: dict[str, Any] = {"before": before, "limit": limit}
+    where = ""
+    for column in ("task_type", "queue", "created_by", "schedule_id", "parent_id"):
+        value = getattr(narrowed, column)
+        if value is not None:
+            where += f" AND {column} = :{column}"
+            params[column] = value
+    if len(narrowed.status) == 1:
+        where, params["status"] = where + " AND status = :status", narrowed.status[0]
+    elif narrowed.status:
+        where, params["status"] = where + " AND {among:status:status}", json.dumps(narrowed.status)
+    if narrowed.tag is not None:
+        where += " AND id IN (SELECT task_id FROM task_tags WHERE tag = :tag)"
+        params["tag"] = narrowed.tag
+    if narrowed.search is None:
+        return [as_task(row) for row in transaction.all(TASKS % where, params)]
+    return _found(transaction, narrowed.search, where, params)
+
+
+def _found(transaction: Transaction, search: str, where: str, params: dict[str, Any]) -> list[Task]:
+    """Walk the hits newest first until the page is full; other filters narrow each stretch of them."""
+    match, limit, before = match_of(search), params["limit"], params["before"]
+    tasks: list[Task] = []
+    if match is None:
+        return tasks
+    while len(tasks) < limit:
+        stretch = transaction.all(FOUND, {"match": match, "before": before, "limit": STRETCH})
+        if not stretch:
+            break
+        before = stretch[-1][0]
+        among = json.dumps([row[0] for row in stretch])
+        rows = transaction.all(TASKS % (where + " AND {among:id:ids}"), {**params, "ids": among})
+        tasks += [as_task(row) for row in rows]
+        if len(stretch) < STRETCH:
+            break
+    return tasks[:limit]
+
+
+def match_of(search: str) -> str | None:
+    """Return the FTS5 query for plain words (all of them; the last may be the start of one), or None."""
+    words = WORD.findall(search)
+    if not words:
+        return None
+    quoted = [f'"{word}"' for word in words]
+    if search.rstrip().endswith("*") or len(words[-1]) >= 3:
+        quoted[-1] += " *"
+    return " ".join(quoted)
+
+
+def queues(transaction: Transaction) -> list[QueueCount]:
+    """Return every queue with its counts."""
+    counts: dict[str, dict[str, int]] = {}
+    for queue, status, count in transaction.all(COUNTS):
+        counts.setdefault(queue, {})[status] = count
+    return [
+        QueueCount(name, state, open_tasks, counts.get(name, {}))
+        for name, state, open_tasks in transaction.all(QUEUES)
+    ]
+
+
+def set_queue_state(transaction: Transaction, name: str, state: str) -> None:
+    """Open, pause or drain a queue; a queue that was never used is made."""
+    transaction.run(SET_STATE, {"name": name, "state": state})
+
+
+def task_types(transaction: Transaction, limit: int) -> list[str]:
+    """Return the types of work there are."""
+    return [row[0] for row in transaction.all(TYPES, {"limit": limit})]
+
+
+def ids_starting(transaction: Transaction, prefix: str) -> list[int]:
+    """Return ids of tasks whose decimal form starts with `prefix`, newest first, at most 50."""
+    found: list[int] = []
+    low, high = (int(prefix), int(prefix) + 1) if prefix else (1, 1 << 62)
+    while prefix and low < 1 << 62:
+        found += [row[0] for row in transaction.all(NAMES_LIKE, {"low": low, "high": high})]
+        low, high = low * 10, high * 10
+    if not prefix:
+        found = [row[0] for row in transaction.all(NAMES_LIKE, {"low": low, "high": high})]
+    return sorted(found, reverse=True)[:50]

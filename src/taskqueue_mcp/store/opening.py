@@ -1,0 +1,47 @@
+"""From a `--database` URL to an open database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from taskqueue_mcp.errors import SettingsRefused
+from taskqueue_mcp.store.sqlite import SYNCHRONOUS, SqliteDatabase, wall_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskqueue_mcp.store.database import Database
+
+
+def open_database(url: str, *, clock: Callable[[], int] = wall_clock) -> Database:
+    """Open `sqlite:///PATH[?synchronous=normal]`, check it and bring its schema up to date.
+
+    Raises:
+        SettingsRefused: the URL is not understood.
+        DatabaseRefused: the file must not be used as it is; it was left untouched.
+        Busy: another program holds the file.
+    """
+    path, options = sqlite_file(url)
+    return SqliteDatabase(path, clock=clock, **options)
+
+
+def sqlite_file(url: str) -> tuple[Path, dict[str, Any]]:
+    """Return the file and the options that a database URL names.
+
+    Raises:
+        SettingsRefused: the URL is not understood.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in {"postgres", "postgresql"}:
+        raise SettingsRefused("PostgreSQL is not supported by this version; use sqlite:///PATH")
+    if parts.scheme != "sqlite" or parts.netloc or not parts.path.removeprefix("/"):
+        raise SettingsRefused(
+            f"--database {url!r} is not understood; use sqlite:///relative/queue.db or sqlite:////absolute/queue.db"
+        )
+    options = dict(parse_qsl(parts.query))
+    unknown = set(options) - {"synchronous"}
+    if unknown or options.get("synchronous", "full") not in SYNCHRONOUS:
+        raise SettingsRefused(f"--database {url!r}: the only option is ?synchronous=full|normal|extra|off")
+    return Path(unquote(parts.path.removeprefix("/"))).expanduser().absolute(), dict(options)

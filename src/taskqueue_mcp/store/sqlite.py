@@ -1,0 +1,487 @@
+"""SQLite: one writer connection on the event loop's thread, group commit, one fsync a batch.
+
+All works that arrive in one tick of the loop share one transaction, each in a savepoint, and are answered
+after its commit: full durability costs one fsync a batch and no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlite_utils
+from pysqlite3 import dbapi2 as sqlite
+
+from taskqueue_mcp.errors import Busy, DatabaseRefused
+from taskqueue_mcp.store import migrate, startup
+from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal, Work
+from taskqueue_mcp.store.dialect import SQLITE
+from taskqueue_mcp.store.turns import Turns
+from taskqueue_mcp.store.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""How long a work waits for its turn at the file, in seconds."""
+POLL = 0.25
+"""How often `data_version` is looked at, in seconds."""
+SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
+
+
+def wall_clock() -> int:
+    """Return the machine's clock in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class SqliteTransaction:
+    """The statements of one work. `now` is the injected clock, read once."""
+
+    __slots__ = ("_execute", "_executemany", "_render", "now", "signals")
+
+    def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal]) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._render = SQLITE.render
+        self.now = now
+        self.signals = signals
+
+    def first(self, sql: str, params: Params = NOTHING) -> Row | None:
+        """Run a statement to its end and return its first row, or None."""
+        rows = self.all(sql, params)
+        return rows[0] if rows else None
+
+    def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
+        """Run a statement to its end and return its rows."""
+        text, timed = self._render(sql)
+        rows: list[Row] = self._execute(text, {**params, "now": self.now} if timed else params).fetchall()
+        return rows
+
+    def run(self, sql: str, params: Params = NOTHING) -> int:
+        """Run a statement and return how many rows it changed."""
+        text, timed = self._render(sql)
+        count: int = self._execute(text, {**params, "now": self.now} if timed else params).rowcount
+        return count
+
+    def run_many(self, sql: str, rows: Sequence[Params]) -> None:
+        """Run a statement once for each set of parameters."""
+        text, timed = self._render(sql)
+        self._executemany(text, [{**row, "now": self.now} for row in rows] if timed else rows)
+
+    def signal(self, subject: str, name: str) -> None:
+        """Wake whoever waits for this once the work is committed."""
+        self.signals.add((subject, name))
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A work that has been asked for and not yet answered."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any] | None
+    deadline: float
+    result: Any = None
+    error: BaseException | None = None
+
+    def answer(self) -> None:
+        """Hand the outcome to whoever asked, unless they are gone."""
+        if self.future is None or self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Works that share a transaction, and what they signal."""
+
+    works: list[_Waiting]
+    signals: set[Signal] = field(default_factory=set)
+
+
+class Undone(Exception):
+    """The engine rolled the whole transaction back by itself; run the works one by one."""
+
+
+class SqliteDatabase:
+    """One file, any number of processes, one writer at a time."""
+
+    dialect = SQLITE
+
+    def __init__(self, path: Path, *, clock: Callable[[], int] = wall_clock, synchronous: str = "full") -> None:
+        startup.check_library()
+        startup.check_place(path)
+        startup.prepare_file(path)
+        self.path = path
+        self._clock = clock
+        self._synchronous = synchronous
+        self._turns = Turns(path.with_name(path.name + "-turn"))
+        self._listeners: list[Callable[[frozenset[Signal] | None], None]] = []
+        self._pending: list[_Waiting] = []
+        self._busy = False
+        self._guard = threading.RLock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._wakeups: Wakeups | None = None
+        try:
+            self._connection = self._open()
+            self._migrate()
+            startup.check_content(self._connection, path)
+            self._reader = self._open()
+            self._reader.execute("PRAGMA query_only = ON")
+        except sqlite.Error as error:
+            self._turns.close()
+            raise self._refusal(error) from error
+        except BaseException:
+            self._turns.close()
+            raise
+        self._wakeups = Wakeups(path)
+        self._seen = self._data_version()
+
+    # --- the doors -------------------------------------------------------------------------------------
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in the next group commit and return its result once it is durable.
+
+        A caller that is cancelled meanwhile does not undo the work.
+
+        Raises:
+            Busy: another process held the file for too long, or the disk is full; nothing was changed.
+        """
+        if self._closed:
+            raise Busy("the database is closed; call again when the server is back")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._pending.append(_Waiting(work, future, time.monotonic() + PATIENCE))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._flush)
+        return await future
+
+    def write_now(self, work: Work[T]) -> T:
+        """Run `work` in a transaction of its own and return its result once it is durable."""
+        waiting = _Waiting(work, None, time.monotonic() + PATIENCE)
+        while not self._try([waiting]):
+            if time.monotonic() >= waiting.deadline:
+                raise self._held()
+            time.sleep(0.001)
+        if waiting.error is not None:
+            raise waiting.error
+        result: T = waiting.result
+        return result
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a short, read-only `work` on one snapshot, on this thread."""
+        return self._read_on(self._reader, work)
+
+    async def read_long(self, work: Work[T]) -> T:
+        """Run a long, read-only `work` on a thread and a connection of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), self._read_apart, work)
+
+    def listen(self, listener: Callable[[frozenset[Signal] | None], None]) -> Callable[[], None]:
+        """Call `listener` after every commit, ours or another process's; return a function that stops it."""
+        self._listeners.append(listener)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            descriptor = None if self._wakeups is None else self._wakeups.fileno()
+            if descriptor is not None:
+                with contextlib.suppress(NotImplementedError):
+                    loop.add_reader(descriptor, self._woken)
+            self._watch = loop.call_later(POLL, self._look)
+        return lambda: self._listeners.remove(listener)
+
+    async def backup(self, target: str) -> None:
+        """Copy the database, consistent while it is in use, to the new file `target`."""
+        from taskqueue_mcp.store.backup import copy_database  # noqa: PLC0415 - keeps start-up short
+
+        await asyncio.get_running_loop().run_in_executor(self._pool(), copy_database, self.path, target)
+
+    async def close(self) -> None:
+        """Finish the works that were accepted, then release the file."""
+        while self._busy:
+            await asyncio.sleep(0.001)
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Release the file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is not None:
+            if self._watch is not None:
+                self._watch.cancel()
+            descriptor = None if self._wakeups is None else self._wakeups.fileno()
+            if descriptor is not None and not self._loop.is_closed():
+                with contextlib.suppress(NotImplementedError):
+                    self._loop.remove_reader(descriptor)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+        if self._wakeups is not None:
+            self._wakeups.close()
+        self._reader.close()
+        self._connection.close()
+        self._turns.close()
+
+    def free_bytes(self) -> int:
+        """Return how many bytes are free on the file's disk."""
+        return startup.free_bytes(self.path)
+
+    @property
+    def tables(self) -> sqlite_utils.Database:
+        """The read-only connection in sqlite-utils' clothes, for exports and inspection."""
+        return sqlite_utils.Database(self._reader, execute_plugins=False, recursive_triggers=False)
+
+    # --- group commit ----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        works, self._pending = self._pending, []
+        if not self._try(works):
+            self._pending = works + self._pending
+            loop = asyncio.get_running_loop()
+            turn = loop.run_in_executor(self._pool(), self._turns.take, PATIENCE)
+            turn.add_done_callback(self._turn_came)
+            return
+        self._answer(works)
+
+    def _turn_came(self, turn: asyncio.Future[bool]) -> None:
+        works, self._pending = self._pending, []
+        if turn.result() and self._try(works, held=True):
+            self._answer(works)
+            return
+        now = time.monotonic()
+        late = [waiting for waiting in works if waiting.deadline <= now]
+        self._pending = [waiting for waiting in works if waiting.deadline > now] + self._pending
+        for waiting in late:
+            waiting.error = self._held()
+        self._answer(late)
+
+    def _answer(self, works: list[_Waiting]) -> None:
+        for waiting in works:
+            waiting.answer()
+        if self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._busy = False
+
+    def _try(self, works: list[_Waiting], *, held: bool = False) -> bool:
+        """Commit `works` if the file is free; False when another process is writing."""
+        with self._guard:
+            if not held and not self._turns.try_take():
+                return False
+            try:
+                batch = _Batch([waiting for waiting in works if not _gone(waiting)])
+                try:
+                    self._commit(batch)
+                except Undone:
+                    for waiting in batch.works:
+                        self._commit_alone(waiting, batch.signals)
+            except sqlite.OperationalError as error:
+                if _is_busy(error):
+                    return False
+                raise
+            finally:
+                self._turns.give_back()
+        self._tell(batch.signals)
+        return True
+
+    def _commit(self, batch: _Batch) -> None:
+        if not batch.works:
+            return
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite.Error as error:
+            if _is_busy(error):
+                raise
+            self._fail(batch.works, error)
+            return
+        several = len(batch.works) > 1
+        try:
+            for waiting in batch.works:
+                self._run(waiting, batch.signals, several=several)
+            connection.execute("COMMIT")
+        except (sqlite.Error, Undone) as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            batch.signals.clear()
+            if several:
+                raise Undone from error
+            self._fail(batch.works, error)
+
+    def _run(self, waiting: _Waiting, signals: set[Signal], *, several: bool) -> None:
+        connection = self._connection
+        own: set[Signal] = set()
+        if several:
+            connection.execute("SAVEPOINT work")
+        try:
+            waiting.error = None
+            waiting.result = waiting.work(SqliteTransaction(connection, self._clock(), own))
+            signals |= own
+        except Exception as error:
+            waiting.error = self._translate(error)
+            if not connection.in_transaction:
+                raise Undone from error
+            connection.execute("ROLLBACK TO work" if several else "ROLLBACK")
+            if not several:
+                connection.execute("BEGIN IMMEDIATE")
+        if several:
+            connection.execute("RELEASE work")
+
+    def _commit_alone(self, waiting: _Waiting, signals: set[Signal]) -> None:
+        alone = _Batch([waiting])
+        self._commit(alone)
+        signals |= alone.signals
+
+    def _fail(self, works: list[_Waiting], error: BaseException) -> None:
+        for waiting in works:
+            waiting.error = self._translate(error if waiting.error is None else waiting.error)
+
+    # --- waking ----------------------------------------------------------------------------------------
+
+    def _tell(self, signals: set[Signal]) -> None:
+        if not signals:
+            return
+        if self._wakeups is not None:
+            self._wakeups.send(signals)
+        self._hear(frozenset(signals))
+
+    def _hear(self, signals: frozenset[Signal] | None) -> None:
+        for listener in tuple(self._listeners):
+            listener(signals)
+
+    def _woken(self) -> None:
+        if self._wakeups is not None:
+            signals = self._wakeups.receive()
+            if signals is None or signals:
+                self._hear(signals)
+
+    def _look(self) -> None:
+        if self._closed or self._loop is None:
+            return
+        version = self._data_version()
+        if version != self._seen:
+            self._seen = version
+            self._hear(None)
+        self._watch = self._loop.call_later(POLL, self._look)
+
+    def _data_version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    # --- opening ---------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite.Connection:
+        connection: sqlite.Connection = sqlite.connect(
+            str(self.path), isolation_level=None, check_same_thread=False, timeout=0, cached_statements=512
+        )
+        connection.execute("PRAGMA busy_timeout = 2000")
+        journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if journal != "wal":
+            raise DatabaseRefused(f"{self.path} cannot use WAL (it is in {journal} mode); keep it on a local disk")
+        wanted = SYNCHRONOUS[self._synchronous]
+        connection.execute(f"PRAGMA synchronous = {wanted}")
+        if connection.execute("PRAGMA synchronous").fetchone()[0] != wanted:
+            raise DatabaseRefused(f"{self.path}: this SQLite refuses synchronous={self._synchronous}")
+        for pragma in ("foreign_keys = ON", "mmap_size = 0", "trusted_schema = OFF", "temp_store = MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _migrate(self) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            have = connection.execute("PRAGMA user_version").fetchone()[0]
+            number = have
+            for number, statement in migrate.statements(have, "sqlite", SQLITE):  # noqa: B007 - the last one counts
+                connection.execute(statement)
+            if number != have:
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.close()
+            raise
+        connection.execute("PRAGMA busy_timeout = 0")
+
+    def _refusal(self, error: sqlite.Error) -> DatabaseRefused | Busy:
+        if _is_busy(error):
+            return Busy(f"the database {self.path} is locked by another program; close it or try again")
+        if "readonly" in str(error) or "read-only" in str(error):
+            return DatabaseRefused(f"the database {self.path} is read-only; give this user write permission")
+        return DatabaseRefused(
+            f"the database {self.path} cannot be used ({error}); it was left untouched: "
+            "restore a backup (taskqueue-mcp restore FILE) or choose another file"
+        )
+
+    def _translate(self, error: BaseException) -> BaseException:
+        if isinstance(error, Undone):
+            error = error.__cause__ or error
+        if not isinstance(error, sqlite.Error):
+            return error
+        text = str(error)
+        if "full" in text:
+            return Busy(
+                f"the disk of {self.path} is full and nothing was changed; free some space, then call again"
+            )
+        if _is_busy(error):
+            return self._held()
+        if "disk I/O error" in text:
+            return Busy(f"the disk of {self.path} reported an error and nothing was changed; check it, call again")
+        if isinstance(error, sqlite.IntegrityError):
+            return error
+        if "readonly" in text or "malformed" in text or "not a database" in text:
+            return self._refusal(error)
+        return error
+
+    def _held(self) -> Busy:
+        return Busy(
+            f"another process held the database {self.path.name} for {PATIENCE:.0f} s and nothing was changed; call again"
+        )
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def _read_on(self, connection: sqlite.Connection, work: Work[T]) -> T:
+        connection.execute("BEGIN")
+        try:
+            return work(SqliteTransaction(connection, self._clock(), set()))
+        except sqlite.Error as error:
+            translated = self._translate(error)
+            raise translated from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _read_apart(self, work: Work[T]) -> T:
+        connection = self._open()
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            return self._read_on(connection, work)
+        finally:
+            connection.close()
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(4, thread_name_prefix="taskqueue-store")
+        return self._threads
+
+
+def _gone(waiting: _Waiting) -> bool:
+    return waiting.future is not None and waiting.future.cancelled()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite.OperationalError) and "locked" in str(error)

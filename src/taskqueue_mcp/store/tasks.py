@@ -1,0 +1,507 @@
+"""The statements of the task table: the hot ones first, each with its query plan asserted in a test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.lifecycle import sort_at
+from taskqueue_mcp.model import FINAL, Body, Reason, Status, Task
+from taskqueue_mcp.store.rows import BODY, TASK, as_body, as_task
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.lifecycle import Change
+    from taskqueue_mcp.store.database import Transaction
+
+INSERT = f"""
+INSERT INTO tasks (
+  title, task_type, executor, queue, priority, status, reason, run_at, sort_at, max_attempts, blockers, serial_key,
+  parent_id, root_id, depth, schedule_id, due_at, created_by, created_at, idempotency_key, request_hash, question,
+  finished_at, error)
+VALUES (
+  :title, :task_type, :executor, :queue, :priority, :status, :reason, :run_at, :sort_at, :max_attempts, :blockers,
+  :serial_key, :parent_id, :root_id, :depth, :schedule_id, :due_at, :created_by, {{now}}, :idempotency_key,
+  :request_hash, :question, :finished_at, :error)
+RETURNING {TASK}
+"""
+
+INSERT_BODY = """
+INSERT INTO bodies (
+  task_id, instructions, params, sop, template, variables, output, tags, requested_by, timeout_seconds, budget_usd,
+  on_dependency_failure, notify, plan, metadata)
+VALUES (
+  :task_id, :instructions, :params, :sop, :template, :variables, :output, :tags, :requested_by, :timeout_seconds,
+  :budget_usd, :on_dependency_failure, :notify, :plan, :metadata)
+"""
+
+FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
+FETCH_BODY = f"SELECT {BODY} FROM bodies WHERE task_id = :id"
+FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id"
+
+NEXT_INSTANTS = """
+SELECT
+  (SELECT min(run_at) FROM tasks
+    WHERE status = 'pending' AND reason IN ('scheduled', 'retry', 'snooze', 'quota')),
+  (SELECT min(lease_expires_at) FROM tasks WHERE status = 'in_progress')
+"""
+
+DUE = f"""
+SELECT {TASK} FROM tasks
+ WHERE status = 'pending' AND reason IN ('scheduled', 'retry', 'snooze', 'quota') AND run_at <= {{now}}
+ ORDER BY run_at LIMIT :limit {{skip_locked}}
+"""
+
+EXPIRED = f"""
+SELECT {TASK} FROM tasks
+ WHERE status = 'in_progress' AND lease_expires_at < {{now}}
+ ORDER BY lease_expires_at LIMIT :limit {{skip_locked}}
+"""
+
+_TAKE = """
+UPDATE tasks
+   SET status = 'in_progress', attempt = attempt + 1, worker = :worker, lease_principal = :principal,
+       lease_hash = :unset, lease_expires_at = {now} + :lease_micros, lease_seconds = :lease_seconds,
+       confirmed = 0, claim_id = :claim_id, claimed_at = {now}, progress = NULL, message = NULL, seq = seq + 1
+ WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND %s
+              ORDER BY sort_at, id LIMIT 1 {skip_locked})
+   AND status = 'ready'
+RETURNING """ + TASK
+
+_OPEN_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused')"
+_NAMED_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused' AND {among:name:queues})"
+
+TAKE_ANY = _TAKE % _OPEN_QUEUES
+TAKE_FROM_QUEUES = _TAKE % _NAMED_QUEUES
+TAKE_OF_TYPES = _TAKE % f"{_OPEN_QUEUES} AND {{among:task_type:types}}"
+TAKE_OF_TYPES_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:task_type:types}}"
+TAKE_FOR_EXECUTORS = _TAKE % f"{_OPEN_QUEUES} AND {{among:executor:executors}}"
+TAKE_FOR_EXECUTORS_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:executor:executors}}"
+TAKE_ONE = _TAKE % f"id = :id AND {_OPEN_QUEUES}"
+
+SET_LEASE = """
+UPDATE tasks SET lease_hash = :lease_hash
+ WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND lease_hash = :was
+"""
+
+MOVE = f"""
+UPDATE tasks
+   SET status = :status, reason = :reason, run_at = :run_at, sort_at = :sort_at, failures = :failures,
+       handbacks = :handbacks, error = :error, question = :question, finished_at = :finished_at,
+       worker = NULL, lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, claim_id = NULL,
+       confirmed = 0, seq = seq + 1
+ WHERE id = :id AND status = :was AND seq = :seq
+RETURNING {TASK}
+"""
+
+SETTLE = f"""
+UPDATE tasks
+   SET status = :status, reason = :reason, run_at = :run_at, sort_at = :sort_at, failures = :failures,
+       handbacks = :handbacks, error = :error, question = :question, finished_at = :finished_at,
+       result_summary = coalesce(:result_summary, result_summary), result_path = coalesce(:result_path, result_path),
+       worker = NULL, lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, claim_id = NULL,
+       confirmed = 0, seq = seq + 1
+ WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND lease_hash = :lease_hash
+   AND lease_principal = :principal
+RETURNING {TASK}
+"""
+
+TOUCH = f"""
+UPDATE tasks
+   SET confirmed = 1, lease_seconds = :lease_seconds,
+       lease_expires_at = {{greatest}}(lease_expires_at, {{now}} + :lease_micros),
+       progress = coalesce(:progress, progress), message = coalesce(:message, message), seq = seq + :events
+ WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND lease_hash = :lease_hash
+   AND lease_principal = :principal
+RETURNING {TASK}
+"""
+
+READDRESS = f"""
+UPDATE tasks
+   SET lease_hash = :lease_hash, lease_expires_at = {{now}} + :lease_micros, lease_seconds = :lease_seconds,
+       seq = seq + 1
+ WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND confirmed = 0
+   AND lease_principal = :principal
+RETURNING {TASK}
+"""
+
+UNTOUCHED = f"""
+SELECT {TASK} FROM tasks
+ WHERE status = 'in_progress' AND confirmed = 0 AND claim_id IS NULL
+   AND lease_principal = :principal AND worker = :worker AND claimed_at > {{now}} - :window
+ ORDER BY claimed_at LIMIT 1
+"""
+
+BY_CLAIM = f"""
+SELECT {TASK} FROM tasks
+ WHERE status = 'in_progress' AND claim_id = :claim_id AND lease_principal = :principal
+"""
+
+BY_KEY = f"SELECT request_hash, {TASK} FROM tasks WHERE created_by = :principal AND idempotency_key = :key"
+
+IN_LINE = f"""
+SELECT {TASK} FROM tasks
+ WHERE status = 'pending' AND reason = 'serial' AND serial_key = :serial_key
+ ORDER BY sort_at, id LIMIT 1
+"""
+
+LINE_IS_BUSY = """
+SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_progress') LIMIT 1
+"""
+
+UNBLOCK = f"""
+UPDATE tasks SET blockers = blockers - 1, status = :status, reason = :reason, seq = seq + :moved
+ WHERE id = :id AND seq = :seq AND blockers > 0
+RETURNING {TASK}
+"""
+
+QUEUE_ROOM = """
+UPDATE queues SET open_tasks = open_tasks + 1
+ WHERE name = :queue AND open_tasks < :limit AND (state <> 'draining' OR :inner = 1)
+RETURNING state
+"""
+QUEUE_STATE = "SELECT state, open_tasks FROM queues WHERE name = :queue"
+QUEUE_NEW = "INSERT INTO queues (name, open_tasks) VALUES (:queue, 1) ON CONFLICT (name) DO NOTHING"
+QUEUE_LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = :queue"
+QUEUE_BACK = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = :queue"
+
+ONE_MORE_CHILD = "UPDATE tasks SET children = children + 1 WHERE id = :id AND children < :limit RETURNING id"
+ONE_MORE_DESCENDANT = "UPDATE tasks SET descendants = descendants + 1 WHERE id = :id AND descendants < :limit RETURNING id"
+
+DEPENDANTS = f"""
+SELECT {", ".join("tasks." + name.strip() for name in TASK.split(","))}, bodies.on_dependency_failure
+  FROM dependencies
+  JOIN tasks ON tasks.id = dependencies.task_id
+  JOIN bodies ON bodies.task_id = tasks.id
+ WHERE dependencies.depends_on = :id AND tasks.blockers > 0
+   AND tasks.status IN ('pending', 'waiting')
+"""
+DEPEND = "INSERT INTO dependencies (task_id, depends_on) VALUES (:task_id, :depends_on)"
+DEPENDS_ON = "SELECT depends_on FROM dependencies WHERE task_id = :id ORDER BY depends_on"
+STATUSES = "SELECT id, status FROM tasks WHERE {among:id:ids}"
+TAG = "INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id)"
+
+SET_BLOCKERS = f"UPDATE tasks SET blockers = :blockers WHERE id = :id AND seq = :seq RETURNING {TASK}"
+
+RETARGET = f"""
+UPDATE tasks
+   SET title = :title, task_type = :task_type, executor = :executor, queue = :queue, priority = :priority,
+       max_attempts = :max_attempts, serial_key = :serial_key, status = 'pending', reason = :reason,
+       run_at = :due_at, due_at = :due_at, sort_at = :sort_at, seq = seq + 1
+ WHERE id = :id AND status = 'pending' AND seq = :seq AND attempt = 0
+RETURNING {TASK}
+"""
+REWRITE_BODY = """
+UPDATE bodies
+   SET instructions = :instructions, params = :params, sop = :sop, template = :template, variables = :variables,
+       output = :output, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
+       on_dependency_failure = :on_dependency_failure, notify = :notify, plan = :plan, metadata = :metadata,
+       requested_by = :requested_by
+ WHERE task_id = :task_id
+"""
+UNTAG = "DELETE FROM task_tags WHERE task_id = :task_id"
+
+UNSET_LEASE = "-"
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What a claim asks for; empty lists mean any."""
+
+    principal: str
+    worker: str | None
+    queues: tuple[str, ...]
+    types: tuple[str, ...]
+    executors: tuple[str, ...]
+    task_id: int | None
+    lease_seconds: int
+    first_seconds: int
+    claim_id: str | None
+
+
+def insert(transaction: Transaction, values: dict[str, Any], body: Body, depends_on: tuple[int, ...]) -> Task:
+    """Store a new task with what it asks for."""
+    row = transaction.first(INSERT, {"finished_at": None, "error": None, "question": None, **values})
+    assert row is not None  # noqa: S101 - RETURNING of an INSERT
+    task = as_task(row)
+    document = {name: getattr(body, name) for name in BODY_FIELDS}
+    document["tags"] = json.dumps(body.tags) if body.tags else None
+    transaction.run(INSERT_BODY, {"task_id": task.id, **document})
+    if body.tags:
+        transaction.run_many(TAG, [{"tag": tag, "task_id": task.id} for tag in body.tags])
+    if depends_on:
+        transaction.run_many(DEPEND, [{"task_id": task.id, "depends_on": other} for other in depends_on])
+    return task
+
+
+def set_blockers(transaction: Transaction, task: Task, blockers: int) -> Task:
+    """Store how many unfinished tasks this one waits for."""
+    row = transaction.first(SET_BLOCKERS, {"id": task.id, "seq": task.seq, "blockers": blockers})
+    return task if row is None else as_task(row)
+
+
+def retarget(transaction: Transaction, task: Task, values: dict[str, Any]) -> Task | None:
+    """Let a standing occurrence stand for another due time; None when it has moved meanwhile."""
+    row = transaction.first(RETARGET, {**values, "id": task.id, "seq": task.seq})
+    return None if row is None else as_task(row)
+
+
+def rewrite_body(transaction: Transaction, task_id: int, body: Body) -> None:
+    """Replace what a standing occurrence asks for."""
+    document = {name: getattr(body, name) for name in BODY_FIELDS}
+    document["tags"] = json.dumps(body.tags) if body.tags else None
+    transaction.run(REWRITE_BODY, {"task_id": task_id, **document})
+    transaction.run(UNTAG, {"task_id": task_id})
+    if body.tags:
+        transaction.run_many(TAG, [{"tag": tag, "task_id": task_id} for tag in body.tags])
+
+
+BODY_FIELDS = tuple(name.strip() for name in BODY.split(","))
+
+
+def fetch(transaction: Transaction, task_id: int) -> Task | None:
+    """Return a task, or None."""
+    row = transaction.first(FETCH, {"id": task_id})
+    return None if row is None else as_task(row)
+
+
+def fetch_with_lease(transaction: Transaction, task_id: int) -> tuple[str | None, Task] | None:
+    """Return the hash of the lease that is valid now, and the task."""
+    row = transaction.first(FETCH_LEASE, {"id": task_id})
+    return None if row is None else (row[0], as_task(row[1:]))
+
+
+def fetch_body(transaction: Transaction, task_id: int) -> Body:
+    """Return what a task asks for."""
+    row = transaction.first(FETCH_BODY, {"id": task_id})
+    return Body() if row is None else as_body(row)
+
+
+def next_instants(transaction: Transaction) -> tuple[int | None, int | None]:
+    """Return when the next pending task falls due and when the next lease runs out."""
+    row = transaction.first(NEXT_INSTANTS)
+    assert row is not None  # noqa: S101 - a SELECT of two sub-selects has one row
+    return row[0], row[1]
+
+
+def due(transaction: Transaction, limit: int) -> list[Task]:
+    """Return pending tasks whose time has come."""
+    return [as_task(row) for row in transaction.all(DUE, {"limit": limit})]
+
+
+def expired(transaction: Transaction, limit: int) -> list[Task]:
+    """Return tasks whose lease ran out."""
+    return [as_task(row) for row in transaction.all(EXPIRED, {"limit": limit})]
+
+
+def take(transaction: Transaction, taking: Taking) -> Task | None:
+    """Move the first ready task that fits to `in_progress`; its lease hash is set by `set_lease`."""
+    params = {
+        "worker": taking.worker,
+        "principal": taking.principal,
+        "unset": UNSET_LEASE,
+        "lease_micros": taking.first_seconds * MICROS,
+        "lease_seconds": taking.lease_seconds,
+        "claim_id": taking.claim_id,
+    }
+    if taking.task_id is not None:
+        row = transaction.first(TAKE_ONE, {**params, "id": taking.task_id})
+        return None if row is None else as_task(row)
+    if taking.queues:
+        params["queues"] = json.dumps(taking.queues)
+    if taking.types:
+        params["types"] = json.dumps(taking.types)
+    elif taking.executors:
+        params["executors"] = json.dumps(taking.executors)
+    row = transaction.first(_take_statement(taking), params)
+    return None if row is None else as_task(row)
+
+
+def _take_statement(taking: Taking) -> str:
+    if taking.types:
+        return TAKE_OF_TYPES_FROM_QUEUES if taking.queues else TAKE_OF_TYPES
+    if taking.executors:
+        return TAKE_FOR_EXECUTORS_FROM_QUEUES if taking.queues else TAKE_FOR_EXECUTORS
+    return TAKE_FROM_QUEUES if taking.queues else TAKE_ANY
+
+
+def set_lease(transaction: Transaction, task: Task, lease_hash: str) -> None:
+    """Store the hash of the lease of the attempt that was just taken."""
+    transaction.run(
+        SET_LEASE, {"id": task.id, "attempt": task.attempt, "lease_hash": lease_hash, "was": UNSET_LEASE}
+    )
+
+
+def move(transaction: Transaction, task: Task, change: Change) -> Task | None:
+    """Write a transition that no lease is needed for; None when the task has moved meanwhile."""
+    values = {**_values(transaction, task, change), "was": task.status.value, "seq": task.seq}
+    row = transaction.first(MOVE, values)
+    return None if row is None else as_task(row)
+
+
+def settle(
+    transaction: Transaction, task: Task, change: Change, lease_hash: str, principal: str,
+    result_summary: str | None = None, result_path: str | None = None,
+) -> Task | None:  # fmt: skip
+    """Write the outcome of an attempt under its lease; None when the lease is not valid any more."""
+    values = {
+        **_values(transaction, task, change),
+        "attempt": task.attempt,
+        "lease_hash": lease_hash,
+        "principal": principal,
+        "result_summary": result_summary,
+        "result_path": result_path,
+    }
+    row = transaction.first(SETTLE, values)
+    return None if row is None else as_task(row)
+
+
+def _values(transaction: Transaction, task: Task, change: Change) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "status": change.status.value,
+        "reason": None if change.reason is None else change.reason.value,
+        "run_at": change.run_at,
+        "sort_at": sort_at(change.run_at, task.priority),
+        "failures": change.failures,
+        "handbacks": change.handbacks,
+        "error": change.error,
+        "question": change.question,
+        "finished_at": transaction.now if change.status in FINAL else None,
+    }
+
+
+def touch(
+    transaction: Transaction, task: Task, lease_hash: str, principal: str, *, lease_seconds: int,
+    progress: float | None, message: str | None, events: int,
+) -> Task | None:  # fmt: skip
+    """Renew a lease and note progress; None when the lease is not valid any more."""
+    row = transaction.first(
+        TOUCH,
+        {
+            "id": task.id,
+            "attempt": task.attempt,
+            "lease_hash": lease_hash,
+            "principal": principal,
+            "lease_seconds": lease_seconds,
+            "lease_micros": lease_seconds * MICROS,
+            "progress": progress,
+            "message": message,
+            "events": events,
+        },
+    )
+    return None if row is None else as_task(row)
+
+
+def readdress(transaction: Transaction, task: Task, lease_hash: str, lease_seconds: int) -> Task | None:
+    """Give an attempt that nobody has touched a new lease in place of the one that was lost."""
+    row = transaction.first(
+        READDRESS,
+        {
+            "id": task.id,
+            "attempt": task.attempt,
+            "lease_hash": lease_hash,
+            "principal": task.lease_principal,
+            "lease_seconds": lease_seconds,
+            "lease_micros": lease_seconds * MICROS,
+        },
+    )
+    return None if row is None else as_task(row)
+
+
+def untouched(transaction: Transaction, principal: str, worker: str, window_seconds: int) -> Task | None:
+    """Return the task that `worker` claimed a moment ago and has not touched since."""
+    row = transaction.first(
+        UNTOUCHED, {"principal": principal, "worker": worker, "window": window_seconds * MICROS}
+    )
+    return None if row is None else as_task(row)
+
+
+def by_claim(transaction: Transaction, principal: str, claim_id: str) -> Task | None:
+    """Return the task that is held under this claim id."""
+    row = transaction.first(BY_CLAIM, {"principal": principal, "claim_id": claim_id})
+    return None if row is None else as_task(row)
+
+
+def by_key(transaction: Transaction, principal: str, key: str) -> tuple[str, Task] | None:
+    """Return the hash of the request that used this idempotency key, and its task."""
+    row = transaction.first(BY_KEY, {"principal": principal, "key": key})
+    return None if row is None else (row[0], as_task(row[1:]))
+
+
+def line_is_busy(transaction: Transaction, serial_key: str) -> bool:
+    """Whether a task with this serial key is ready or in progress."""
+    return transaction.first(LINE_IS_BUSY, {"serial_key": serial_key}) is not None
+
+
+def next_in_line(transaction: Transaction, serial_key: str) -> Task | None:
+    """Return the head of those that wait for this serial key."""
+    row = transaction.first(IN_LINE, {"serial_key": serial_key})
+    return None if row is None else as_task(row)
+
+
+def unblock(transaction: Transaction, task: Task, status: Status, reason: Reason | None) -> Task | None:
+    """Count one dependency as done and store where that leaves the task."""
+    moved = int((task.status, task.reason) != (status, reason))
+    row = transaction.first(
+        UNBLOCK,
+        {
+            "id": task.id,
+            "seq": task.seq,
+            "status": status.value,
+            "reason": None if reason is None else reason.value,
+            "moved": moved,
+        },
+    )
+    return None if row is None else as_task(row)
+
+
+def dependants(transaction: Transaction, task_id: int) -> list[tuple[Task, str]]:
+    """Return the tasks that wait for this one, each with what a failure means to it."""
+    return [(as_task(row[:-1]), row[-1]) for row in transaction.all(DEPENDANTS, {"id": task_id})]
+
+
+def depends_on(transaction: Transaction, task_id: int) -> list[int]:
+    """Return the tasks that this one waits for."""
+    return [row[0] for row in transaction.all(DEPENDS_ON, {"id": task_id})]
+
+
+def statuses(transaction: Transaction, ids: tuple[int, ...]) -> dict[int, Status]:
+    """Return the status of each task that exists."""
+    return {row[0]: Status(row[1]) for row in transaction.all(STATUSES, {"ids": json.dumps(ids)})}
+
+
+def enter_queue(transaction: Transaction, queue: str, limit: int, *, inner: bool) -> tuple[str, int] | None:
+    """Count one more open task in `queue`; `(state, open tasks)` when there is no room for it.
+
+    `inner` is work that belongs to accepted work (children, occurrences): a draining queue still takes it.
+    """
+    params = {"queue": queue, "limit": limit, "inner": int(inner)}
+    if transaction.first(QUEUE_ROOM, params) is not None:
+        return None
+    state = transaction.first(QUEUE_STATE, {"queue": queue})
+    if state is not None:
+        return state[0], state[1]
+    transaction.run(QUEUE_NEW, {"queue": queue})
+    return None
+
+
+def leave_queue(transaction: Transaction, queue: str) -> None:
+    """Count one open task less in `queue`."""
+    transaction.run(QUEUE_LEFT, {"queue": queue})
+
+
+def return_to_queue(transaction: Transaction, queue: str) -> None:
+    """Count a reopened task in `queue`; a reopened task is never refused."""
+    transaction.run(QUEUE_BACK, {"queue": queue})
+
+
+def one_more_child(transaction: Transaction, parent_id: int, limit: int) -> bool:
+    """Count a child of `parent_id`; False when it has `limit` already."""
+    return transaction.first(ONE_MORE_CHILD, {"id": parent_id, "limit": limit}) is not None
+
+
+def one_more_descendant(transaction: Transaction, root_id: int, limit: int) -> bool:
+    """Count a task below `root_id`; False when it has `limit` already."""
+    return transaction.first(ONE_MORE_DESCENDANT, {"id": root_id, "limit": limit}) is not None

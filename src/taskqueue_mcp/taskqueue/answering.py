@@ -1,0 +1,106 @@
+"""What a person, or an agent with the scope, decides: approve, reject, answer, retry, run now, cancel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskqueue_mcp import lifecycle
+from taskqueue_mcp.errors import Forbidden, InvalidInput, WrongStatus
+from taskqueue_mcp.model import FINAL, Kind, Reason, Status, Task
+from taskqueue_mcp.store import attempts, tasks
+from taskqueue_mcp.taskqueue import checks, moving, scheduling
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Caller
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.rules import Rules
+
+ACTIONS = ("approve", "reject", "answer", "retry", "run_now")
+LONGEST_ANSWER = 20_000
+
+
+def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, text: str | None) -> Task:
+    """Do what was decided about a task that waits, failed, or waits for a time.
+
+    Raises:
+        InvalidInput: the action is unknown or an answer is missing.
+        WrongStatus: the task does not wait for this.
+        Forbidden: an agent may not decide about what it created or works on.
+    """
+    if action not in ACTIONS:
+        raise InvalidInput(f"action: {action!r} is not one of {', '.join(ACTIONS)}")
+    said = checks.text("answer", text or "", LONGEST_ANSWER).strip()
+    task = moving.fetch(transaction, task_id)
+    match action:
+        case "approve":
+            change = lifecycle.approve(task)
+            _impartial(transaction, caller, task)
+            kind = "approved"
+        case "reject":
+            change = lifecycle.reject(task, said)
+            _impartial(transaction, caller, task)
+            kind = "rejected"
+        case "answer":
+            if not said:
+                raise InvalidInput("answer: is empty; say what the worker should know")
+            change = lifecycle.answered(task, transaction.now)
+            _impartial(transaction, caller, task)
+            kind = "answered"
+        case "retry":
+            change, kind = lifecycle.reopen(task, transaction.now), "reopened"
+            task = _recount(transaction, task)
+        case _:
+            change, kind = lifecycle.hasten(task, transaction.now), "hastened"
+            schedule = scheduling.standing_for(transaction, task)
+            if schedule is not None:
+                raise WrongStatus(
+                    f"T-{task.id} stands for the next run of schedule {schedule.name!r}; "
+                    "use manage_schedule with action run_now for a run of its own"
+                )
+    if action in {"approve", "reject", "answer"}:
+        attempts.answer(transaction, task.id, said or action, caller.name)
+    return moving.move(transaction, task, change, kind, caller.name, {"answer": said} if said else None)
+
+
+def cancel(transaction: Transaction, rules: Rules, caller: Caller, task_id: int, why: str | None) -> Task:
+    """Cancel a task that is not final; whoever holds it can write no more.
+
+    Raises:
+        WrongStatus: it is final already.
+    """
+    reason = checks.text("reason", why or "", 2_000).strip()
+    task = moving.fetch(transaction, task_id)
+    change = lifecycle.cancel(task, reason)
+    schedule = scheduling.standing_for(transaction, task)
+    after = moving.move(transaction, task, change, "cancelled", caller.name, {"reason": reason} if reason else None)
+    if schedule is not None:
+        scheduling.skip_cancelled(transaction, rules, schedule, after, caller.name)
+    return after
+
+
+def _recount(transaction: Transaction, task: Task) -> Task:
+    """Count what a task that is retried still waits for.
+
+    Raises:
+        WrongStatus: it cannot do without a task that did not complete.
+    """
+    others = tasks.depends_on(transaction, task.id)
+    if not others:
+        return task
+    found = tasks.statuses(transaction, tuple(others))
+    dead = [f"T-{other}" for other in others if found.get(other) in {Status.FAILED, Status.CANCELLED}]
+    if dead and tasks.fetch_body(transaction, task.id).on_dependency_failure == "fail":
+        raise WrongStatus(f"T-{task.id} depends on {', '.join(dead)}, which did not complete; retry that first")
+    open_ = [other for other in others if other in found and found[other] not in FINAL]
+    return tasks.set_blockers(transaction, task, len(open_))
+
+
+def _impartial(transaction: Transaction, caller: Caller, task: Task) -> None:
+    if caller.kind is Kind.PERSON:
+        return
+    made = task.created_by == caller.name
+    worked = any(attempt.principal == caller.name for attempt in attempts.of_task(transaction, task.id))
+    if made or worked:
+        did = "created" if made else "worked on"
+        what = "approval" if task.reason is Reason.APPROVAL else "answer"
+        raise Forbidden(f"{caller.name} {did} T-{task.id}, so its {what} has to come from a person or another principal")

@@ -1,0 +1,201 @@
+"""Handing a task out: at most one valid lease, and a lost answer costs neither the task nor a failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from taskqueue_mcp.errors import InvalidInput, TaskQueueError, WrongStatus
+from taskqueue_mcp.model import Attempt, Body, Status, Task
+from taskqueue_mcp.store import attempts, events, schedules, tasks
+from taskqueue_mcp.store.attempts import Question
+from taskqueue_mcp.store.tasks import Taking
+from taskqueue_mcp.taskqueue import checks, leases, moving, promoting
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Caller
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.rules import Rules
+
+EXECUTOR = "executor:"
+"""A `task_types` entry with this prefix names an executor instead of a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """The arguments of `claim_task` but for the waiting."""
+
+    worker: str | None = None
+    task_id: str | int | None = None
+    queues: tuple[str, ...] = ()
+    task_types: tuple[str, ...] = ()
+    lease_seconds: int | None = None
+    claim_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a task that this one depends on came to."""
+
+    task: Task
+    result_data: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedProcedure:
+    """The text that an attempt follows, pinned by its hash; `fault` says why there is none."""
+
+    path: str
+    sha256: str | None = None
+    text: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task handed out, with everything its worker needs."""
+
+    task: Task
+    body: Body
+    lease: str
+    redelivered: bool = False
+    procedure: FollowedProcedure | None = None
+    earlier: tuple[Attempt, ...] = field(default=())
+    inputs: tuple[Input, ...] = field(default=())
+    questions: tuple[Question, ...] = field(default=())
+
+
+def claim(transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest) -> Claim | None:
+    """Hand out the first ready task that fits, or None; time is made to pass first.
+
+    Raises:
+        InvalidInput: an argument is not what it must be.
+        WrongStatus: the task that was asked for by its id cannot be claimed now.
+    """
+    taking = _taking(rules, caller, request)
+    promoting.promote(transaction, rules)
+    again = _again(transaction, rules, caller, request)
+    if again is not None:
+        return again
+    task = tasks.take(transaction, taking)
+    if task is None:
+        if taking.task_id is not None:
+            raise _not_claimable(moving.fetch(transaction, taking.task_id))
+        return None
+    salt = leases.new_salt()
+    lease = leases.write(task.id, task.attempt, task.claim_id, salt)
+    tasks.set_lease(transaction, task, leases.digest(lease))
+    body = tasks.fetch_body(transaction, task.id)
+    procedure = _pin(rules, body)
+    pinned = None
+    if procedure is not None and procedure.sha256 is not None and procedure.text is not None:
+        pinned = (procedure.path, procedure.sha256, procedure.text)
+    attempts.begin(transaction, task, salt, leases.digest(lease), pinned)
+    events.record(transaction, task, "claimed", caller.name, {"worker": task.worker} if task.worker else None)
+    if task.schedule_id is not None:
+        schedules.unwatch(transaction, task.id)
+    return _handed(transaction, task, body, lease, procedure, redelivered=False)
+
+
+def _taking(rules: Rules, caller: Caller, request: ClaimRequest) -> Taking:
+    longest = rules.limits.longest_lease_seconds
+    lease_seconds = rules.lease_seconds if request.lease_seconds is None else request.lease_seconds
+    if not 1 <= lease_seconds <= longest:
+        raise InvalidInput(f"lease_seconds: must be from 1 to {longest:,}")
+    types = tuple(item for item in request.task_types if not item.startswith(EXECUTOR))
+    executors = tuple(item.removeprefix(EXECUTOR) for item in request.task_types if item.startswith(EXECUTOR))
+    if types and executors:
+        raise InvalidInput("task_types: name either types or executors (executor:shell), not both")
+    return Taking(
+        principal=caller.name,
+        worker=None if request.worker is None else checks.label("worker", request.worker, 100),
+        queues=tuple(checks.name("queues", item) for item in request.queues),
+        types=tuple(checks.name("task_types", item) for item in types),
+        executors=tuple(checks.name("task_types", item) for item in executors),
+        task_id=None if request.task_id is None else checks.task_id(request.task_id),
+        lease_seconds=lease_seconds,
+        first_seconds=lease_seconds if request.claim_id is None else min(rules.first_lease_seconds, lease_seconds),
+        claim_id=None if request.claim_id is None else checks.label("claim_id", request.claim_id),
+    )
+
+
+def _again(transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest) -> Claim | None:
+    """Return what this caller was handed before and may not have received."""
+    if request.claim_id is not None:
+        task = tasks.by_claim(transaction, caller.name, request.claim_id)
+        return None if task is None else _repeat(transaction, task)
+    if request.worker is None:
+        return None
+    task = tasks.untouched(transaction, caller.name, request.worker, rules.redeliver_seconds)
+    if task is None or (request.task_id is not None and checks.task_id(request.task_id) != task.id):
+        return None
+    return _redeliver(transaction, task)
+
+
+def _repeat(transaction: Transaction, task: Task) -> Claim:
+    """Return the same lease again: it follows from the claim id and the attempt's salt."""
+    proof = attempts.proof(transaction, task.id, task.attempt)
+    assert proof is not None  # noqa: S101 - every task in progress has its attempt
+    lease = leases.write(task.id, task.attempt, proof.claim_id, proof.salt)
+    return _hand_out_again(transaction, task, lease)
+
+
+def _redeliver(transaction: Transaction, task: Task) -> Claim | None:
+    """Give the untouched attempt a new lease; the one that was lost is not valid any more."""
+    lease = leases.write(task.id, task.attempt, None, "")
+    after = tasks.readdress(transaction, task, leases.digest(lease), task.lease_seconds)
+    if after is None:
+        return None
+    attempts.new_lease(transaction, task.id, task.attempt, leases.digest(lease))
+    events.record(transaction, after, "redelivered", after.lease_principal or events.SYSTEM)
+    return _hand_out_again(transaction, after, lease)
+
+
+def _hand_out_again(transaction: Transaction, task: Task, lease: str) -> Claim:
+    body = tasks.fetch_body(transaction, task.id)
+    current = attempts.of_task(transaction, task.id)[-1]
+    procedure = None
+    if current.procedure_hash is not None:
+        kept = attempts.procedure_text(transaction, current.procedure_hash)
+        if kept is not None:
+            procedure = FollowedProcedure(kept[0], current.procedure_hash, kept[1])
+    return _handed(transaction, task, body, lease, procedure, redelivered=True)
+
+
+def _handed(
+    transaction: Transaction, task: Task, body: Body, lease: str, procedure: FollowedProcedure | None, *,
+    redelivered: bool,
+) -> Claim:  # fmt: skip
+    earlier = attempts.of_task(transaction, task.id)[:-1] if task.attempt > 1 else []
+    inputs = [
+        Input(moving.fetch(transaction, other), attempts.last_result(transaction, other))
+        for other in tasks.depends_on(transaction, task.id)
+    ]
+    asked = attempts.questions(transaction, task.id) if task.attempt > 1 else []
+    return Claim(task, body, lease, redelivered, procedure, tuple(earlier), tuple(inputs), tuple(asked))
+
+
+def _pin(rules: Rules, body: Body) -> FollowedProcedure | None:
+    if body.sop is None:
+        return None
+    if rules.procedures is None:
+        return FollowedProcedure(body.sop, fault="this server has no folder of procedures; set TASKQUEUE_SOPS")
+    try:
+        procedure = rules.procedures.load(body.sop)
+    except TaskQueueError as error:
+        return FollowedProcedure(body.sop, fault=str(error))
+    return FollowedProcedure(procedure.path, procedure.sha256, procedure.text)
+
+
+def _not_claimable(task: Task) -> WrongStatus:
+    reason = f" ({task.reason})" if task.reason else ""
+    if task.status is Status.READY:
+        return WrongStatus(
+            f"T-{task.id} is in queue {task.queue!r}, which is paused; resume the queue or claim another task",
+            status="paused",
+        )
+    held = f", held by {task.worker or task.lease_principal}" if task.status is Status.IN_PROGRESS else ""
+    return WrongStatus(
+        f"T-{task.id} is {task.status}{reason}{held} and cannot be claimed; list_ready shows what can",
+        status=task.status.value,
+    )

@@ -1,0 +1,310 @@
+"""What a task asks for, merged once: procedure front matter < template < schedule < the call; then checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
+from taskqueue_mcp.model import Body, Priority
+from taskqueue_mcp.store import templates as template_store
+from taskqueue_mcp.taskqueue import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from taskqueue_mcp.procedures import Output
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.limits import Limits
+    from taskqueue_mcp.taskqueue.rules import Rules
+
+VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+OUTPUT_KEYS = frozenset({"format", "path", "filename_pattern", "return_to_gemini"})
+PLANS = frozenset({"auto", "approve"})
+LONGEST_TIMEOUT = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The arguments of a task as they were supplied; None means not given."""
+
+    title: str | None = None
+    instructions: str | None = None
+    task_type: str | None = None
+    params: Any = None
+    sop: str | None = None
+    template: str | None = None
+    variables: Any = None
+    queue: str | None = None
+    priority: str | None = None
+    tags: tuple[str, ...] | None = None
+    options: Any = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what was supplied, as plain JSON."""
+        found = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                found[field.name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A checked task, ready to be stored."""
+
+    title: str
+    task_type: str
+    executor: str
+    queue: str
+    priority: str
+    max_attempts: int
+    serial_key: str | None
+    body: Body
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of the task row that come from the arguments."""
+        return {
+            "title": self.title,
+            "task_type": self.task_type,
+            "executor": self.executor,
+            "queue": self.queue,
+            "priority": self.priority,
+            "max_attempts": self.max_attempts,
+            "serial_key": self.serial_key,
+        }
+
+
+def merge(transaction: Transaction, rules: Rules, wanted: Wanted, requested_by: str | None = None) -> Merged:
+    """Merge and check the arguments of a task.
+
+    Raises:
+        InvalidInput: an argument is not what it must be, or a variable is missing.
+        NotFound: the template or procedure does not exist.
+        LimitReached: the body is too large.
+    """
+    limits = rules.limits
+    call = _normal(wanted.given(), limits)
+    layers = [call]
+    if wanted.template is not None:
+        layers.insert(0, _template(transaction, wanted.template, call, limits))
+    elif call.get("variables"):
+        layers[0] = _fill(call, call["variables"])
+    sop = next((layer["sop"] for layer in reversed(layers) if layer.get("sop")), None)
+    if sop is not None:
+        layers.insert(0, _front_matter(rules, sop, given={k: v for layer in layers for k, v in layer["params"].items()}))
+    return _checked(_stack(layers), rules, requested_by)
+
+
+def _normal(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    layer = dict(given)
+    layer["params"] = checks.json_object("params", given.get("params"), limits.json_depth)
+    layer["variables"] = checks.json_object("variables", given.get("variables"), limits.json_depth)
+    layer["options"] = checks.json_object("options", given.get("options"), limits.json_depth)
+    layer["tags"] = list(given.get("tags") or ())
+    return layer
+
+
+def _template(transaction: Transaction, name: str, call: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    template = template_store.by_name(transaction, name)
+    if template is None:
+        raise NotFound(f"there is no template {name!r}; `taskqueue-mcp templates list` shows those that exist")
+    variables = {**json.loads(template.defaults), **call["variables"]}
+    own = {key: value for key, value in call.items() if key not in {"template", "variables"}}
+    call.update(_fill(own, variables) if call["variables"] else own)
+    layer = _normal(json.loads(template.body), limits)
+    return _fill(layer, variables, f"template {name!r}")
+
+
+def _fill(value: Any, variables: Mapping[str, Any], where: str = "the text") -> Any:
+    """Replace `{{variable}}` in every string of `value`."""
+    if isinstance(value, str):
+        whole = VARIABLE.fullmatch(value)
+        if whole is not None:
+            return _value(whole[1], variables, where)
+        return VARIABLE.sub(lambda match: _text(_value(match[1], variables, where)), value)
+    if isinstance(value, dict):
+        return {key: _fill(item, variables, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, variables, where) for item in value]
+    return value
+
+
+def _value(name: str, variables: Mapping[str, Any], where: str) -> Any:
+    if name not in variables:
+        known = ", ".join(sorted(variables)) or "none"
+        raise InvalidInput(f"variables: {where} needs {name!r} and it has no default; given: {known}")
+    return variables[name]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _front_matter(rules: Rules, sop: str, given: dict[str, Any]) -> dict[str, Any]:
+    if rules.procedures is None:
+        raise NotFound("sop: this server has no folder of procedures; set TASKQUEUE_SOPS")
+    procedure = rules.procedures.load(sop)
+    options = {
+        "executor": procedure.executor,
+        "timeout_seconds": procedure.timeout_seconds,
+        "budget_usd": procedure.budget_usd,
+        "output": None if procedure.output is None else _output_of(procedure.output),
+    }
+    missing = [param.name for param in procedure.params if param.required and param.name not in given]
+    if missing:
+        raise InvalidInput(f"params: the procedure {procedure.path} needs {', '.join(missing)}; pass it in params")
+    return {
+        "task_type": procedure.task_type,
+        "title": procedure.title,
+        "params": {param.name: param.default for param in procedure.params if not param.required},
+        "options": {key: value for key, value in options.items() if value is not None},
+        "tags": [],
+        "sop": procedure.path,
+    }
+
+
+def _output_of(output: Output) -> dict[str, Any]:
+    wanted = {"format": output.format, "path": output.path, "filename_pattern": output.filename_pattern}
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def _stack(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {"params": {}, "options": {}, "tags": [], "variables": {}}
+    for layer in layers:
+        for key, value in layer.items():
+            if key in {"params", "options", "variables"}:
+                merged[key] = {**merged[key], **value}
+            elif key == "tags":
+                merged[key] += [tag for tag in value if tag not in merged[key]]
+            elif value is not None:
+                merged[key] = value
+    if layers[0].get("sop"):
+        merged["sop"] = layers[0]["sop"]
+    return merged
+
+
+def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> Merged:
+    limits = rules.limits
+    title = checks.text("title", str(merged.get("title") or "")).strip()
+    if not title:
+        raise InvalidInput("title: is empty; say in a few words what has to be done")
+    if len(title) > limits.title_length:
+        raise InvalidInput(
+            f"title: {len(title):,} characters; at most {limits.title_length} fit, put the rest into instructions"
+        )
+    task_type = checks.name("task_type", str(merged.get("task_type") or "task"))
+    options = _options(merged["options"])
+    if len(merged["tags"]) > limits.tags:
+        raise LimitReached(f"tags: {len(merged['tags'])} given; at most {limits.tags} are kept")
+    written = {key: _written(key, merged[key], limits) for key in ("params", "variables")}
+    body = Body(
+        instructions=checks.text("instructions", str(merged.get("instructions") or "")),
+        params=written["params"],
+        variables=written["variables"],
+        sop=merged.get("sop"),
+        template=merged.get("template"),
+        tags=tuple(checks.label("tags", str(tag), 60) for tag in merged["tags"]),
+        requested_by=None if requested_by is None else checks.label("requested_by", requested_by),
+        output=_written("output", options.output, limits),
+        timeout_seconds=options.timeout_seconds,
+        budget_usd=options.budget_usd,
+        on_dependency_failure=options.on_dependency_failure,
+        notify=_written("notify", options.notify, limits),
+        plan=options.plan,
+        metadata=_written("metadata", options.metadata, limits),
+    )
+    size = sum(len(str(part).encode()) for part in (title, body.instructions, body.params, body.metadata) if part)
+    if size > limits.body_bytes:
+        raise LimitReached(
+            f"the task is {size:,} bytes; at most {limits.body_bytes:,} are kept: "
+            "put the data into a file and name its path in the instructions",
+            limit=limits.body_bytes,
+        )
+    return Merged(
+        title=title,
+        task_type=task_type,
+        executor=options.executor or rules.executor(task_type),
+        queue=checks.name("queue", str(merged.get("queue") or "default")),
+        priority=checks.one_of("priority", str(merged.get("priority") or "medium"), Priority).value,
+        max_attempts=options.max_attempts or limits.max_attempts,
+        serial_key=options.serial_key,
+        body=body,
+    )
+
+
+def _written(name: str, value: Any, limits: Limits) -> str | None:
+    return None if value in (None, {}, []) else checks.document(name, value, limits.json_depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is rare: the keys of the `options` argument."""
+
+    executor: str | None = None
+    output: dict[str, Any] | None = None
+    budget_usd: float | None = None
+    timeout_seconds: int | None = None
+    max_attempts: int | None = None
+    serial_key: str | None = None
+    on_dependency_failure: str = "fail"
+    notify: Any = None
+    plan: str | None = None
+    metadata: Any = None
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = {field.name for field in fields(Options)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise InvalidInput(f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    options = {key: value for key, value in given.items() if value is not None}
+    for key in ("executor", "serial_key", "plan"):
+        if key in options:
+            options[key] = checks.label(f"options.{key}", str(options[key]), 100)
+    if "executor" in options:
+        checks.name("options.executor", options["executor"])
+    if options.get("plan", "auto") not in PLANS:
+        raise InvalidInput("options.plan: is auto or approve")
+    if options.get("on_dependency_failure", "fail") not in {"fail", "run"}:
+        raise InvalidInput("options.on_dependency_failure: is fail or run")
+    for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
+        if key in options:
+            options[key] = _whole(f"options.{key}", options[key], least, most)
+    if "budget_usd" in options:
+        options["budget_usd"] = _money(options["budget_usd"])
+    if "output" in options:
+        options["output"] = _output(options["output"])
+    return Options(**options)
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise InvalidInput(f"{name}: must be a whole number from {least} to {most:,}")
+    return number
+
+
+def _money(value: Any) -> float:
+    try:
+        amount = float(value)
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0 < amount < 1_000_000:
+        raise InvalidInput("options.budget_usd: must be an amount in US dollars above 0")
+    return amount
+
+
+def _output(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput('options.output: must be an object such as {"format": "xlsx", "path": "Reports/"}')
+    unknown = sorted(set(value) - OUTPUT_KEYS)
+    if unknown:
+        raise InvalidInput(f"options.output: unknown {', '.join(unknown)}; known are {', '.join(sorted(OUTPUT_KEYS))}")
+    return value

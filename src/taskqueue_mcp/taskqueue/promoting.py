@@ -1,0 +1,64 @@
+"""Time passes: due tasks become ready, schedules fire, lost leases are taken back. Any process may do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskqueue_mcp import lifecycle
+from taskqueue_mcp.store import events, schedules, tasks
+from taskqueue_mcp.taskqueue import firing, moving
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.rules import Rules
+
+BATCH = 100
+
+
+def promote(transaction: Transaction, rules: Rules) -> int:
+    """Do what the clock asks for, at most `BATCH` of each kind; return how many tasks moved."""
+    due_at, expires_at = tasks.next_instants(transaction)
+    moved = 0
+    if expires_at is not None and expires_at < transaction.now:
+        moved += reap(transaction, rules)
+    if due_at is not None and due_at <= transaction.now:
+        moved += ripen(transaction, rules)
+    return moved
+
+
+def reap(transaction: Transaction, rules: Rules) -> int:
+    """Take back tasks whose lease ran out; their holders can then write no more."""
+    lost = tasks.expired(transaction, BATCH)
+    for task in lost:
+        delay = rules.backoff.delay(task.failures + 1, rules.chance())
+        change = lifecycle.lose(task, transaction.now, delay)
+        moving.move(transaction, task, change, "lease_lost", events.SYSTEM, {"worker": task.worker})
+    return len(lost)
+
+
+def ripen(transaction: Transaction, rules: Rules) -> int:
+    """Make due tasks ready; a due occurrence of a schedule fires."""
+    ripe = tasks.due(transaction, BATCH)
+    for found in ripe:
+        task = moving.fetch(transaction, found.id)
+        if task.seq != found.seq:
+            continue  # an occurrence that fired before it in this batch has moved it
+        if task.schedule_id is not None and task.due_at is not None and task.attempt == 0:
+            schedule = schedules.by_id(transaction, task.schedule_id)
+            if schedule is not None and schedule.standing_task_id == task.id:
+                firing.fire(transaction, rules, schedule, task)
+                continue
+        moving.admit(transaction, task)
+    return len(ripe)
+
+
+def raise_alarms(transaction: Transaction) -> int:
+    """Record an event for each run that fired and was not claimed in time; return how many there were."""
+    late = schedules.alarms(transaction)
+    for task in late:
+        schedules.unwatch(transaction, task.id)
+        if task.attempt == 0 and task.status in moving.IN_THE_WAY and task.schedule_id is not None:
+            events.record_other(
+                transaction, "schedule", task.schedule_id, "unclaimed", events.SYSTEM, {"task": f"T-{task.id}"}
+            )
+    return len(late)

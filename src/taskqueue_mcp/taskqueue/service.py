@@ -1,0 +1,443 @@
+"""The queue as every edge calls it: one method a transition or a query. Checks the scope, records who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound
+from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
+from taskqueue_mcp.store import keeping, lists, schedules
+from taskqueue_mcp.store import tasks as task_store
+from taskqueue_mcp.store import templates as template_store
+from taskqueue_mcp.taskqueue import (
+    answering,
+    checks,
+    claiming,
+    creating,
+    moving,
+    promoting,
+    querying,
+    scheduling,
+    settling,
+    templating,
+)
+from taskqueue_mcp.taskqueue.limits import Rates
+from taskqueue_mcp.taskqueue.waiting import ANY, Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from taskqueue_mcp.model import Micros, Occurrence, Schedule
+    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.store import Database, Transaction
+    from taskqueue_mcp.store.attempts import LogChunk
+    from taskqueue_mcp.store.lists import Filter, QueueCount
+    from taskqueue_mcp.taskqueue.claiming import Claim, ClaimRequest
+    from taskqueue_mcp.taskqueue.creating import Created, NewTask
+    from taskqueue_mcp.taskqueue.querying import Detail, Page
+    from taskqueue_mcp.taskqueue.rules import Rules
+    from taskqueue_mcp.taskqueue.scheduling import NewSchedule, Planned
+    from taskqueue_mcp.taskqueue.settling import Completion, Failure, Settled, Update
+    from taskqueue_mcp.taskqueue.templating import NewTemplate
+
+T = TypeVar("T")
+
+LOOK_AGAIN = 1.0
+"""A parked claim looks again this often, in seconds, even when nothing woke it: time makes tasks ready too."""
+BEAT = 5.0
+"""How often a parked call tells its caller that it is alive, in seconds."""
+INDEX_STEP = 500
+KEEP_STEP = 200
+DAY = 86_400 * 1_000_000
+
+
+class TaskQueue:
+    """The durable queue. Every method is safe to call again after a lost answer, as its docstring says."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
+        self.database = database
+        self.rules = rules
+        self.waiters = Waiters()
+        self._rates = Rates(rules.limits.creates_per_minute)
+        self._room = True
+
+    # --- enqueue ---------------------------------------------------------------------------------------
+
+    async def create(self, caller: Caller, new: NewTask) -> Created:
+        """Store a task durably; with an `idempotency_key` a repeated call returns the same task.
+
+        Raises:
+            InvalidInput, NotFound, Conflict, LimitReached, LeaseLost, Forbidden, Busy: nothing was changed.
+        """
+        self._needs(caller, Scope.ENQUEUE if new.lease is None else Scope.WORK)
+        self._has_room()
+        self._rates.spend(caller.name)
+        return await self._write(partial(creating.create, rules=self.rules, caller=caller, new=new))
+
+    async def cancel(self, caller: Caller, task_id: int, reason: str | None) -> Task:
+        """Cancel a task that is not final; its holder's lease is void at once.
+
+        Raises:
+            NotFound, WrongStatus, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.ENQUEUE)
+        return await self._write(
+            partial(answering.cancel, rules=self.rules, caller=caller, task_id=task_id, why=reason)
+        )
+
+    async def put_schedule(self, caller: Caller, new: NewSchedule) -> Planned:
+        """Create a schedule or edit the one of this name.
+
+        Raises:
+            InvalidInput, NotFound, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.ENQUEUE)
+        self._has_room()
+        return await self._write(partial(scheduling.put, rules=self.rules, caller=caller, new=new))
+
+    async def pause_schedule(self, caller: Caller, name: str) -> Planned:
+        """Stop a schedule until it is resumed."""
+        self._needs(caller, Scope.ENQUEUE)
+        return await self._write(partial(scheduling.pause, rules=self.rules, caller=caller, name=name))
+
+    async def resume_schedule(self, caller: Caller, name: str) -> Planned:
+        """Let a paused schedule go on."""
+        self._needs(caller, Scope.ENQUEUE)
+        return await self._write(partial(scheduling.resume, rules=self.rules, caller=caller, name=name))
+
+    async def run_schedule_now(self, caller: Caller, name: str) -> Task:
+        """Create a run of a schedule beside its due times."""
+        self._needs(caller, Scope.ENQUEUE)
+        return await self._write(partial(scheduling.run_now, rules=self.rules, caller=caller, name=name))
+
+    async def delete_schedule(self, caller: Caller, name: str) -> Schedule:
+        """Delete a schedule; its history stays."""
+        self._needs(caller, Scope.ENQUEUE)
+        return await self._write(partial(scheduling.delete, caller=caller, name=name))
+
+    async def preview_schedule(self, caller: Caller, name: str, count: int = 10) -> Planned:
+        """Return a schedule with its next due times."""
+        self._needs(caller, Scope.ENQUEUE, Scope.WORK, Scope.ANSWER)
+        return await self.database.read(partial(scheduling.preview, name=name, count=count))
+
+    async def list_schedules(self, caller: Caller, after: str = "", limit: int = 100) -> list[Schedule]:
+        """Return schedules by name."""
+        self._needs(caller, Scope.ENQUEUE, Scope.WORK, Scope.ANSWER)
+        return await self.database.read(partial(schedules.all_after, after=after, limit=limit))
+
+    async def schedule_history(
+        self, caller: Caller, name: str, before: Micros | None = None, limit: int = 20
+    ) -> list[Occurrence]:
+        """Return how past due times ended, newest first."""
+        self._needs(caller, Scope.ENQUEUE, Scope.WORK, Scope.ANSWER)
+        return await self.database.read(partial(scheduling.history, name=name, before=before, limit=limit))
+
+    # --- answer ----------------------------------------------------------------------------------------
+
+    async def answer(self, caller: Caller, task_id: int, action: str, text: str | None) -> Task:
+        """Approve, reject, answer, retry, or run now.
+
+        Raises:
+            InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.ANSWER)
+        return await self._write(
+            partial(answering.answer, caller=caller, task_id=task_id, action=action, text=text)
+        )
+
+    # --- work ------------------------------------------------------------------------------------------
+
+    async def list_ready(
+        self, caller: Caller, queue: str | None, task_type: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        """Return claimable tasks in the order of claiming."""
+        self._needs(caller, Scope.WORK)
+        if await self.database.read(self._is_due):
+            await self._write(partial(promoting.promote, rules=self.rules))
+        return await self.database.read(
+            partial(querying.ready_page, queue=queue, task_type=task_type, cursor=cursor, limit=limit)
+        )
+
+    async def claim(self, caller: Caller, request: ClaimRequest) -> Claim | None:
+        """Hand out the first ready task that fits, or None.
+
+        Raises:
+            InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._write(partial(claiming.claim, rules=self.rules, caller=caller, request=request))
+
+    async def claim_when_ready(
+        self, caller: Caller, request: ClaimRequest, wait_seconds: float, beat: Callable[[float], Awaitable[None]] | None = None
+    ) -> Claim | None:
+        """Claim, waiting up to `wait_seconds` for a task to arrive; `beat` is called with the seconds that passed.
+
+        Raises:
+            ShuttingDown: the server is going away; call again.
+        """
+        longest = self.rules.limits.longest_wait_seconds
+        if not 0 <= wait_seconds <= longest:
+            raise InvalidInput(f"wait_seconds: must be from 0 to {longest}; call again to wait longer")
+        signals = [("queue", queue) for queue in request.queues or (ANY,)]
+        begun = time.monotonic()
+        with self.waiters.watch(*signals) as woken:
+            while True:
+                if self.waiters.stopping:
+                    await self.waiters.sleep(woken, 0)
+                claim = await self.claim_or_release(caller, request)
+                left = begun + wait_seconds - time.monotonic()
+                if claim is not None or left <= 0:
+                    return claim
+                await self._park(woken, min(left, LOOK_AGAIN), begun, beat)
+
+    async def claim_or_release(self, caller: Caller, request: ClaimRequest) -> Claim | None:
+        """Claim; if the caller is cancelled before it has the answer, hand the task back at once."""
+        claiming_ = asyncio.ensure_future(self.claim(caller, request))
+        try:
+            return await asyncio.shield(claiming_)
+        except asyncio.CancelledError:
+            claiming_.add_done_callback(partial(self._give_back, caller))
+            raise
+
+    async def update(self, caller: Caller, update: Update) -> Settled:
+        """Renew a lease and note what is new.
+
+        Raises:
+            InvalidInput, LeaseLost, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._write(partial(settling.update, rules=self.rules, caller=caller, update=update))
+
+    async def complete(self, caller: Caller, completion: Completion) -> Settled:
+        """End an attempt as completed; the same call again is fine, another result is a `Conflict`.
+
+        Raises:
+            InvalidInput, LeaseLost, Conflict, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._write(
+            partial(settling.complete, rules=self.rules, caller=caller, completion=completion)
+        )
+
+    async def fail(self, caller: Caller, failure: Failure) -> Settled:
+        """End an attempt that did not complete.
+
+        Raises:
+            InvalidInput, LeaseLost, Conflict, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._write(partial(settling.fail, rules=self.rules, caller=caller, failure=failure))
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    async def get(self, caller: Caller, task_id: int) -> Detail:
+        """Return a task whole.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._needs(caller, *Scope)
+        return await self.database.read(partial(querying.detail, task_id=task_id))
+
+    async def wait(
+        self, caller: Caller, task_id: int, wait_seconds: float, since_seq: int | None = None,
+        beat: Callable[[float], Awaitable[None]] | None = None,
+    ) -> Task:  # fmt: skip
+        """Wait until a task is final or needs a person or, with `since_seq`, has changed; return it as it is then.
+
+        Raises:
+            NotFound: there is none.
+            ShuttingDown: the server is going away; call again.
+        """
+        self._needs(caller, *Scope)
+        longest = self.rules.limits.longest_wait_seconds
+        if not 0 <= wait_seconds <= longest:
+            raise InvalidInput(f"wait_seconds: must be from 0 to {longest}; call again to wait longer")
+        begun = time.monotonic()
+        with self.waiters.watch(("task", str(task_id))) as woken:
+            while True:
+                task = await self.database.read(partial(moving.fetch, task_id=task_id))
+                left = begun + wait_seconds - time.monotonic()
+                if _settled(task, since_seq) or left <= 0:
+                    return task
+                await self._park(woken, left, begun, beat)
+
+    async def list_tasks(self, caller: Caller, narrowed: Filter, cursor: str | None, limit: int) -> Page:
+        """Return tasks that fit, newest first; a search sees everything that is committed."""
+        self._needs(caller, *Scope)
+        work = partial(querying.page, narrowed=narrowed, cursor=cursor, limit=limit)
+        if narrowed.search is None:
+            return await self.database.read(work)
+        await self.index_all()
+        return await self.database.read_long(work)
+
+    async def history(self, caller: Caller, task_id: int, after: int = 0, limit: int = 100) -> list[Event]:
+        """Return a task's events after its `seq`."""
+        self._needs(caller, *Scope)
+        return await self.database.read(
+            partial(querying.history, task_id=task_id, after=after, limit=limit)
+        )
+
+    async def logs(
+        self, caller: Caller, task_id: int, after: tuple[int, int] = (0, 0), limit: int = 100
+    ) -> list[LogChunk]:
+        """Return a task's log after `(attempt, number)`."""
+        self._needs(caller, *Scope)
+        return await self.database.read(partial(querying.logs, task_id=task_id, after=after, limit=limit))
+
+    async def counts(self, caller: Caller) -> list[QueueCount]:
+        """Return every queue with its counts."""
+        self._needs(caller, *Scope)
+        return await self.database.read_long(lists.queues)
+
+    async def task_types(self, limit: int = 100) -> list[str]:
+        """Return the types of work there are."""
+        return await self.database.read_long(partial(lists.task_types, limit=limit))
+
+    async def ids_starting(self, prefix: str) -> list[int]:
+        """Return ids of tasks that start with `prefix`, newest first, at most 50."""
+        return await self.database.read(partial(lists.ids_starting, prefix=prefix))
+
+    def list_procedures(self, caller: Caller) -> list[Procedure]:
+        """Return every sound procedure."""
+        self._needs(caller, *Scope)
+        return [] if self.rules.procedures is None else self.rules.procedures.list()
+
+    def load_procedure(self, caller: Caller, reference: str) -> Procedure:
+        """Return a procedure.
+
+        Raises:
+            NotFound, InvalidInput: there is none, or it cannot be read.
+        """
+        self._needs(caller, *Scope)
+        if self.rules.procedures is None:
+            raise NotFound("this server has no folder of procedures; set TASKQUEUE_SOPS")
+        return self.rules.procedures.load(reference)
+
+    # --- owning ----------------------------------------------------------------------------------------
+
+    async def put_template(self, caller: Caller, new: NewTemplate) -> Template:
+        """Store a template under its name."""
+        self._needs(caller, Scope.ADMIN)
+        return await self._write(partial(templating.put, rules=self.rules, caller=caller, new=new))
+
+    async def list_templates(self, caller: Caller) -> list[Template]:
+        """Return every template by name."""
+        self._needs(caller, *Scope)
+        return await self.database.read(template_store.all_templates)
+
+    async def show_template(self, caller: Caller, name: str) -> templating.Shown:
+        """Return a template with what became of the tasks made from it."""
+        self._needs(caller, *Scope)
+        return await self.database.read_long(partial(templating.show, name=name))
+
+    async def delete_template(self, caller: Caller, name: str) -> None:
+        """Delete a template; tasks made from it stay."""
+        self._needs(caller, Scope.ADMIN)
+        await self._write(partial(templating.delete, caller=caller, name=name))
+
+    async def set_queue_state(self, caller: Caller, name: str, state: str) -> None:
+        """Open (`open`), pause (`paused`: nothing is handed out) or drain (`draining`: no new work) a queue."""
+        self._needs(caller, Scope.ADMIN)
+        checks.name("queue", name)
+        await self._write(partial(templating.set_queue_state, caller=caller, name=name, state=state))
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    async def tick(self) -> int:
+        """Do what the clock asks for; any process may, at any time. Return how many tasks moved."""
+        moved = 0
+        while True:
+            step = await self._write(partial(promoting.promote, rules=self.rules))
+            moved += step
+            if step < promoting.BATCH:
+                break
+        if (await self.database.read(schedules.next_alarm) or NEVER) <= await self.now():
+            await self._write(promoting.raise_alarms)
+        return moved
+
+    async def keep_house(self) -> None:
+        """Index what is new for search, and delete what is old; a little at a time."""
+        self._room = self._free_bytes() >= self.rules.least_free_bytes
+        await self.index_all()
+        days = self.rules
+        await self._write(partial(keeping.delete_logs, age=round(days.keep_logs_days * DAY)))
+        for work in (
+            partial(keeping.delete_finished, age=round(days.keep_finished_days * DAY), limit=KEEP_STEP),
+            partial(keeping.delete_history, age=round(days.keep_history_days * DAY), limit=KEEP_STEP),
+        ):
+            while await self._write(work) == KEEP_STEP:
+                await asyncio.sleep(0)
+
+    async def index_all(self) -> None:
+        """Bring the search index up to date."""
+        while await self._write(partial(keeping.index_changes, limit=INDEX_STEP)) == INDEX_STEP:
+            await asyncio.sleep(0)
+
+    async def now(self) -> Micros:
+        """Return the database's clock."""
+        return await self.database.read(lambda transaction: transaction.now)
+
+    async def next_instant(self) -> Micros | None:
+        """Return when the clock will ask for something next."""
+        due_at, expires_at = await self.database.read(task_store.next_instants)
+        alarm_at = await self.database.read(schedules.next_alarm)
+        found = [instant for instant in (due_at, expires_at, alarm_at) if instant is not None]
+        return min(found, default=None)
+
+    # --- within ----------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[..., T]) -> T:
+        return await self.database.write(work)
+
+    async def _park(
+        self, woken: asyncio.Event, seconds: float, begun: float, beat: Callable[[float], Awaitable[None]] | None
+    ) -> None:
+        """Sleep until woken or the time is over, telling the caller now and then that it is still parked."""
+        self.waiters.attach(self.database)
+        until = time.monotonic() + seconds
+        while not woken.is_set() and (left := until - time.monotonic()) > 0:
+            if beat is not None:
+                await beat(time.monotonic() - begun)
+            await self.waiters.sleep(woken, min(left, BEAT))
+        woken.clear()
+
+    def _give_back(self, caller: Caller, claimed: asyncio.Future[Claim | None]) -> None:
+        if claimed.cancelled() or claimed.exception() is not None:
+            return
+        claim = claimed.result()
+        if claim is not None and not claim.redelivered:
+            failure = settling.Failure(claim.lease, "the caller was gone before the answer went out", "release")
+            self._released = asyncio.ensure_future(self.fail(caller, failure))
+
+    @staticmethod
+    def _needs(caller: Caller, *scopes: Scope) -> None:
+        if not any(caller.may(scope) for scope in scopes):
+            wanted = " or ".join(scopes)
+            raise Forbidden(f"{caller.name} lacks the scope {wanted}; use a token that has it", scope=wanted)
+
+    def _has_room(self) -> None:
+        if not self._room:
+            raise LimitReached("the disk is almost full, so no new work is taken; free some space, then call again")
+
+    def _free_bytes(self) -> int:
+        return int(self.database.free_bytes())
+
+    @staticmethod
+    def _is_due(transaction: Transaction) -> bool:
+        due_at, expires_at = task_store.next_instants(transaction)
+        return (due_at is not None and due_at <= transaction.now) or (
+            expires_at is not None and expires_at < transaction.now
+        )
+
+
+NEVER = 1 << 62
+
+
+def _settled(task: Task, since_seq: int | None) -> bool:
+    if since_seq is not None and task.seq != since_seq:
+        return True
+    return task.status in FINAL or (since_seq is None and task.status is Status.WAITING)

@@ -1,0 +1,348 @@
+"""What an attempt comes to, and what it says on the way: every write here is made under its lease."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp import lifecycle
+from taskqueue_mcp.errors import Conflict, InvalidInput, LimitReached
+from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned, Task
+from taskqueue_mcp.store import attempts, events, tasks
+from taskqueue_mcp.taskqueue import checks, holding, leases, moving
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Caller
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.limits import Limits
+    from taskqueue_mcp.taskqueue.rules import Rules
+
+SNOOZE_SECONDS = {"snooze": 900, "quota": 3_600}
+FAIL_KINDS = ("error", "permanent", "quota", "snooze", "release")
+USAGE_KEYS = frozenset({"cost_usd", "tokens", "turns", "session_id", "account", "input_tokens", "output_tokens", "model", "duration_seconds"})
+LONGEST_SUMMARY = 20_000
+LONGEST_ERROR = 65_536
+MOST_ARTIFACTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The arguments of `complete_task`."""
+
+    lease: str
+    result_summary: str = ""
+    result_path: str | None = None
+    result_data: Any = None
+    artifacts: tuple[Any, ...] = ()
+    usage: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The arguments of `fail_task`."""
+
+    lease: str
+    error_log: str = ""
+    kind: str = "error"
+    resume_at: str | None = None
+    usage: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The arguments of `update_task`."""
+
+    lease: str
+    progress: float | None = None
+    message: str | None = None
+    log: str | None = None
+    artifact: Any = None
+    question: str | None = None
+    extend_seconds: int | None = None
+    usage: Any = None
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A task after its attempt ended; `repeated` when the same call had been made before."""
+
+    task: Task
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """An outcome ready to be written, and the hash that a repeated call is known by."""
+
+    outcome: Outcome
+    kind: str
+    word: str
+    result_data: str | None
+    usage: str | None
+    files: tuple[dict[str, Any], ...] = field(default=())
+
+    def digest(self) -> str:
+        match self.outcome:
+            case Completed(summary=summary, path=path):
+                told: list[Any] = [summary, path, self.result_data, list(self.files)]
+            case Failed(error=error):
+                told = [error]
+            case Returned(why=why):
+                told = [why]
+        return hashlib.sha256(json.dumps([self.kind, told], sort_keys=True).encode()).hexdigest()
+
+
+def complete(transaction: Transaction, rules: Rules, caller: Caller, completion: Completion) -> Settled:
+    """End an attempt as completed.
+
+    Raises:
+        LeaseLost: the lease is not valid; nothing was changed.
+        Conflict: this lease ended the attempt before, with another result, which stands.
+    """
+    limits = rules.limits
+    summary = checks.text("result_summary", completion.result_summary, LONGEST_SUMMARY)
+    path = completion.result_path
+    if path is not None:
+        checks.label("result_path", path, 1_000)
+    data = checks.document("result_data", completion.result_data, limits.json_depth)
+    if data is not None and len(data.encode()) > limits.body_bytes:
+        raise LimitReached(
+            f"result_data is {len(data.encode()):,} bytes and {limits.body_bytes:,} are kept; "
+            "write a file and pass its result_path"
+        )
+    if len(completion.artifacts) > MOST_ARTIFACTS:
+        raise LimitReached(f"artifacts: {len(completion.artifacts)} given; at most {MOST_ARTIFACTS} are kept")
+    files = tuple(_artifact(item) for item in completion.artifacts)
+    ending = _Ending(
+        Completed(summary, path), "completed", "completed", data, _usage(completion.usage, limits), files
+    )
+    return _end(transaction, rules, caller, completion.lease, ending)
+
+
+def fail(transaction: Transaction, rules: Rules, caller: Caller, failure: Failure) -> Settled:
+    """End an attempt that did not complete: `kind` says whether it costs a failure and when to go on.
+
+    Raises:
+        InvalidInput: the kind or the time is not understood.
+        LeaseLost: the lease is not valid; nothing was changed.
+        Conflict: this lease ended the attempt before, in another way, which stands.
+    """
+    error = checks.text("error_log", failure.error_log)
+    if len(error) > LONGEST_ERROR:
+        error = error[: LONGEST_ERROR // 2] + "\n[…]\n" + error[-LONGEST_ERROR // 2 :]
+    outcome, word = _outcome(transaction, rules, failure, error)
+    ending = _Ending(outcome, failure.kind, word, None, _usage(failure.usage, rules.limits))
+    return _end(transaction, rules, caller, failure.lease, ending)
+
+
+def update(transaction: Transaction, rules: Rules, caller: Caller, update: Update) -> Settled:
+    """Renew a lease and note what is new; a question ends the attempt and hands the task to a person.
+
+    Raises:
+        InvalidInput: an argument is not what it must be.
+        LeaseLost: the lease is not valid; nothing was changed.
+    """
+    limits = rules.limits
+    message = None if update.message is None else checks.text("message", update.message, 2_000)
+    log = None if update.log is None else checks.text("log", update.log, limits.body_bytes)
+    question = None if update.question is None else checks.text("question", update.question, 10_000).strip()
+    artifact = None if update.artifact is None else _artifact(update.artifact)
+    usage = _usage(update.usage, limits)
+    if update.progress is not None and not 0 <= update.progress <= 100:
+        raise InvalidInput("progress: must be from 0 to 100 (percent)")
+    if question == "":
+        raise InvalidInput("question: is empty; ask the person one clear question")
+    asked_before = _same_question(transaction, caller, update.lease, question)
+    if asked_before is not None:
+        return asked_before
+    held = holding.held(transaction, caller, update.lease)
+    repeated = _is_repeated(transaction, held, update.seq)
+    news = {
+        key: value
+        for key, value in (("progress", update.progress), ("message", message), ("artifact", artifact))
+        if value is not None
+    }
+    after = tasks.touch(
+        transaction, held.task, held.lease.hash, caller.name,
+        lease_seconds=_extension(limits, held.task, update.extend_seconds),
+        progress=None if repeated else update.progress,
+        message=None if repeated else message,
+        events=int(bool(news) and not repeated),
+    )  # fmt: skip
+    if after is None:
+        raise holding.lost(transaction, caller, held.lease, held.task)
+    if repeated:
+        return Settled(after, repeated=True)
+    if news:
+        events.record(transaction, after, "progress", caller.name, news)
+    if artifact is not None:
+        attempts.add_artifact(transaction, after, artifact)
+    if log:
+        attempts.log(transaction, after, log)
+    if update.seq is not None or usage is not None:
+        attempts.note_update(transaction, after, update.seq, usage)
+    if question is None:
+        return Settled(after)
+    return _ask(transaction, caller, holding.Held(after, held.lease), question)
+
+
+def _ask(transaction: Transaction, caller: Caller, held: holding.Held, question: str) -> Settled:
+    change = lifecycle.ask(held.task, question)
+    after = tasks.settle(transaction, held.task, change, held.lease.hash, caller.name)
+    if after is None:
+        raise holding.lost(transaction, caller, held.lease, held.task)
+    attempts.end(transaction, after.id, after.attempt, "question", settle_hash=leases.digest(question))
+    attempts.ask(transaction, after, "question", question)
+    events.record(transaction, after, "asked", caller.name, {"question": question})
+    return Settled(moving.follow(transaction, held.task, after))
+
+
+def _same_question(
+    transaction: Transaction, caller: Caller, lease_text: str, question: str | None
+) -> Settled | None:
+    if question is None:
+        return None
+    lease = leases.parse(lease_text)
+    proof = holding.ended_under(transaction, caller, lease)
+    if proof is None or proof.outcome != "question" or proof.settle_hash != leases.digest(question):
+        return None
+    return Settled(moving.fetch(transaction, lease.task_id), repeated=True)
+
+
+def _is_repeated(transaction: Transaction, held: holding.Held, seq: int | None) -> bool:
+    if seq is None:
+        return False
+    proof = attempts.proof(transaction, held.task.id, held.task.attempt)
+    return proof is not None and proof.update_seq is not None and proof.update_seq >= seq
+
+
+def _extension(limits: Limits, task: Task, extend_seconds: int | None) -> int:
+    if extend_seconds is None:
+        return task.lease_seconds
+    if not 1 <= extend_seconds <= limits.longest_lease_seconds:
+        raise InvalidInput(f"extend_seconds: must be from 1 to {limits.longest_lease_seconds:,}")
+    return extend_seconds
+
+
+def _outcome(transaction: Transaction, rules: Rules, failure: Failure, error: str) -> tuple[Outcome, str]:
+    if failure.kind not in FAIL_KINDS:
+        raise InvalidInput(f"kind: {failure.kind!r} is not one of {', '.join(FAIL_KINDS)}")
+    now = transaction.now
+    resume_at = None
+    if failure.resume_at is not None:
+        resume_at = checks.instant("resume_at", failure.resume_at, rules.zone, now)
+    match failure.kind:
+        case "error" | "permanent":
+            if resume_at is not None:
+                raise InvalidInput("resume_at: goes with kind quota or snooze; a failure is retried by itself")
+            why = error or "failed without saying why"
+            return Failed(why, permanent=failure.kind == "permanent"), (
+                "permanent" if failure.kind == "permanent" else "failed"
+            )
+        case "release":
+            return Returned(None, error, resume_at), "released"
+        case kind:
+            reason = Reason.QUOTA if kind == "quota" else Reason.SNOOZE
+            later = now + SNOOZE_SECONDS[kind] * 1_000_000 if resume_at is None else resume_at
+            return Returned(reason, error, later), "quota" if kind == "quota" else "snoozed"
+
+
+def _end(transaction: Transaction, rules: Rules, caller: Caller, lease_text: str, ending: _Ending) -> Settled:
+    lease = leases.parse(lease_text)
+    proof = holding.ended_under(transaction, caller, lease)
+    if proof is not None:
+        return _again(transaction, caller, lease, proof.settle_hash, ending)
+    held = holding.held(transaction, caller, lease_text)
+    task = held.task
+    delay = rules.backoff.delay(task.failures + 1, rules.chance())
+    change = lifecycle.settle(task, ending.outcome, transaction.now, delay)
+    done = ending.outcome if isinstance(ending.outcome, Completed) else None
+    after = tasks.settle(
+        transaction, task, change, lease.hash, caller.name,
+        result_summary=done.summary if done else None,
+        result_path=done.path if done else None,
+    )  # fmt: skip
+    if after is None:
+        raise holding.lost(transaction, caller, lease, task)
+    error = getattr(ending.outcome, "error", None) or getattr(ending.outcome, "why", None)
+    attempts.end(
+        transaction, task.id, task.attempt, ending.word,
+        settle_hash=ending.digest(),
+        error=error,
+        result_summary=done.summary if done else None,
+        result_path=done.path if done else None,
+        result_data=ending.result_data,
+        usage=ending.usage,
+    )  # fmt: skip
+    for artifact in ending.files:
+        attempts.add_artifact(transaction, task, artifact)
+    events.record(transaction, after, _event(ending, after), caller.name, _told(ending, after))
+    return Settled(moving.follow(transaction, task, after))
+
+
+def _again(
+    transaction: Transaction, caller: Caller, lease: leases.Lease, settle_hash: str | None, ending: _Ending
+) -> Settled:
+    task = moving.fetch(transaction, lease.task_id)
+    if settle_hash == ending.digest():
+        return Settled(task, repeated=True)
+    proof = attempts.proof(transaction, lease.task_id, lease.attempt)
+    if proof is not None and proof.outcome == "question":
+        raise holding.lost(transaction, caller, lease, task)
+    raise Conflict(
+        f"attempt {lease.attempt} of T-{lease.task_id} was ended before with another result, which stands; "
+        "nothing was changed",
+        task=f"T-{lease.task_id}",
+        status=task.status.value,
+    )
+
+
+def _event(ending: _Ending, after: Task) -> str:
+    if after.status.value in {"completed", "failed"}:
+        return after.status.value
+    if after.status.value == "waiting":
+        return "asked"
+    return {"failed": "retry"}.get(ending.word, ending.word)
+
+
+def _told(ending: _Ending, after: Task) -> dict[str, Any] | None:
+    match ending.outcome:
+        case Completed(summary=summary, path=path):
+            told: dict[str, Any] = {"summary": summary[:500] or None, "path": path}
+        case Failed(error=error):
+            told = {"error": error[:500], "failures": after.failures}
+        case Returned(why=why):
+            told = {"why": why[:500] or None}
+    return {key: value for key, value in told.items() if value is not None} or None
+
+
+def _artifact(value: Any) -> dict[str, Any]:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = checks.json_object("artifact", value, 4)
+    if isinstance(value, str):
+        value = {"path": value}
+    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
+        raise InvalidInput('artifact: give a path, or {"path": …, "size": …, "sha256": …, "media_type": …}')
+    unknown = sorted(set(value) - {"path", "size", "sha256", "media_type"})
+    if unknown:
+        raise InvalidInput(f"artifact: unknown {', '.join(unknown)}; known are path, size, sha256, media_type")
+    checks.label("artifact path", value["path"], 1_000)
+    if value.get("size") is not None and not isinstance(value["size"], int):
+        raise InvalidInput("artifact: size must be a whole number of bytes")
+    for key in ("sha256", "media_type"):
+        if value.get(key) is not None:
+            checks.label(f"artifact {key}", str(value[key]), 100)
+    return value
+
+
+def _usage(value: Any, limits: Limits) -> str | None:
+    usage = checks.json_object("usage", value, limits.json_depth)
+    unknown = sorted(set(usage) - USAGE_KEYS)
+    if unknown:
+        raise InvalidInput(f"usage: unknown {', '.join(unknown)}; known are {', '.join(sorted(USAGE_KEYS))}")
+    return attempts.as_usage(usage)
+
+
