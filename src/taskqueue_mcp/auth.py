@@ -1,0 +1,138 @@
+"""Who asks: tokens, stored hashed, point to principals; scopes say what a token may do."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, NotFound
+from taskqueue_mcp.model import Caller, Kind, Scope
+from taskqueue_mcp.store import principals
+from taskqueue_mcp.taskqueue import checks
+from taskqueue_mcp.taskqueue.leases import digest
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.model import Micros
+    from taskqueue_mcp.store import Database, Transaction
+    from taskqueue_mcp.store.principals import Token
+
+PREFIX = "tq_"
+SHORTEST = 16
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new token: `secret` is shown once and stored nowhere."""
+
+    token: Token
+    secret: str
+
+
+class Auth:
+    """Makes, lists, revokes and checks tokens. A token that was seen stays known until something commits elsewhere."""
+
+    def __init__(self, database: Database, fixed: dict[str, Caller] | None = None) -> None:
+        self._database = database
+        self._fixed = {digest(secret): caller for secret, caller in (fixed or {}).items()}
+
+    async def authenticate(self, secret: str) -> Caller | None:
+        """Return who a bearer token speaks for, or None."""
+        hashed = digest(secret)
+        fixed = self._fixed.get(hashed)
+        if fixed is not None:
+            return fixed
+        return await self._database.read(lambda transaction: principals.caller(transaction, hashed))
+
+    async def create(
+        self, by: Caller, name: str, scopes: frozenset[Scope], *, kind: Kind = Kind.AGENT,
+        principal: str | None = None, expires_at: Micros | None = None,
+    ) -> Made:  # fmt: skip
+        """Make a token for a principal (by default of the token's name); return it with its secret.
+
+        Raises:
+            Conflict: a live token has this name.
+            Forbidden: only `admin` makes tokens.
+        """
+        _needs_admin(by)
+        return await self._database.write(
+            lambda transaction: create(
+                transaction, by, name, scopes, kind=kind, principal=principal, expires_at=expires_at
+            )
+        )
+
+    async def list(self, by: Caller) -> list[Token]:
+        """Return every token, newest first, without secrets."""
+        _needs_admin(by)
+        return await self._database.read(principals.tokens)
+
+    async def revoke(self, by: Caller, name: str) -> None:
+        """Revoke the live token of this name; leases stay with its principal.
+
+        Raises:
+            NotFound: there is none.
+        """
+        _needs_admin(by)
+
+        def work(transaction: Transaction) -> None:
+            if not principals.revoke(transaction, name, by.name):
+                raise NotFound(f"there is no live token {name!r}; `taskqueue-mcp tokens list` shows those that exist")
+
+        await self._database.write(work)
+
+    async def any_token(self) -> bool:
+        """Whether there is a way in at all."""
+        return bool(self._fixed) or await self._database.read(principals.any_live)
+
+
+def create(
+    transaction: Transaction, by: Caller, name: str, scopes: frozenset[Scope], *, kind: Kind,
+    principal: str | None, expires_at: Micros | None,
+) -> Made:  # fmt: skip
+    """Make a token in a transaction."""
+    checks.name("name", name)
+    who = checks.name("principal", principal or name)
+    if not scopes:
+        raise InvalidInput(f"scope: give at least one of {', '.join(Scope)}")
+    if principals.live_named(transaction, name):
+        raise Conflict(f"a token named {name!r} is live; revoke it first, or choose another name")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    known = principals.ensure(transaction, who, kind)
+    if known is not kind:
+        raise Conflict(f"{who!r} is known as a {known}; make the token with --kind {known} or another --principal")
+    written = json.dumps(sorted(scope.value for scope in scopes))
+    token = principals.insert(transaction, name, who, digest(secret), written, expires_at, by.name)
+    return Made(token, secret)
+
+
+def fixed_token(secret: str, name: str = "token") -> dict[str, Caller]:
+    """Return the way in that `TASKQUEUE_TOKEN` opens: every scope, for containers.
+
+    Raises:
+        InvalidInput: it is too short to be a secret.
+    """
+    if len(secret) < SHORTEST:
+        raise InvalidInput(f"TASKQUEUE_TOKEN: {len(secret)} characters; use at least {SHORTEST} random ones")
+    return {secret: Caller(name, Kind.PERSON, ALL_SCOPES)}
+
+
+def read_scopes(words: tuple[str, ...]) -> frozenset[Scope]:
+    """Read scopes, one a word or several separated by commas or blanks.
+
+    Raises:
+        InvalidInput: one of them is none.
+    """
+    found = [part for word in words for part in word.replace(",", " ").split()]
+    return frozenset(checks.one_of("scope", part, Scope) for part in found)
+
+
+def local_person(name: str = "owner") -> Caller:
+    """Return who the command line speaks for: the person at this machine, with all scopes."""
+    return Caller(name, Kind.PERSON, ALL_SCOPES)
+
+
+def _needs_admin(by: Caller) -> None:
+    if not by.may(Scope.ADMIN):
+        raise Forbidden(f"{by.name} lacks the scope admin; use a token that has it", scope="admin")
