@@ -31,7 +31,7 @@ from croniter import CroniterError, croniter
 from .errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .model import Micros
 
@@ -152,7 +152,7 @@ class _Plan:
         before, after = self.readings(wall)
         if before <= after:
             return before
-        return after + bisect_left(range(after, before), wall, key=self.shown_at)
+        return _first(range(after, before), lambda instant: self.shown_at(instant) >= wall)
 
 
 @lru_cache(maxsize=1024)
@@ -169,9 +169,12 @@ def _next_of_fixed_time(plan: _Plan, after: int) -> int:
 
 
 def _next_of_interval(plan: _Plan, after: int) -> int:
-    # In a repeated hour both clocks count, the one before the change and the one after; the earlier wins.
     shown = plan.shown_at(after)
-    clocks = {shown + timedelta(seconds=after - reading) for reading in plan.readings(shown)}
+    clocks = [shown]
+    first, second = plan.readings(shown)
+    if first == after < second:  # the clocks will go back past `shown`, which makes earlier times come again
+        back_at = _first(range(after + 1, second), lambda instant: plan.shown_at(instant) <= shown)
+        clocks.append(plan.shown_at(back_at) - timedelta(seconds=1))
     return min(due for clock in clocks for due in _readings_of_next_shown(plan, clock) if due > after)
 
 
@@ -183,6 +186,11 @@ def _readings_of_next_shown(plan: _Plan, clock: datetime) -> tuple[int, int]:
         wall = plan.wall_after(end_of_gap - timedelta(seconds=1))
         before, after = plan.readings(wall)
     return before, after
+
+
+def _first(instants: range, is_past: Callable[[int], bool]) -> int:
+    """The first instant that is past some change, found by halving; the range's end if none is."""
+    return instants.start + bisect_left(instants, x=True, key=is_past)
 
 
 def _due_times(cron: Cron, after: Micros) -> Iterator[Micros]:
@@ -246,10 +254,11 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     # Only places: to the one who wrote GMT+2, Etc/GMT+2 would be four hours off.
     known = {zone.lower(): zone for zone in _zone_names() if "/" in zone and not zone.startswith("Etc/")}
-    close = get_close_matches(name[:_SHOWN].lower().replace(" ", "_"), known, n=1)
+    close = get_close_matches(name.lower().replace(" ", "_"), known, n=1)
     advice = f"did you mean {known[close[0]]!r}?" if close else "give a name such as 'Europe/Berlin' or 'UTC'"
     raise InvalidInput(f"timezone {_shown(name)} is not in the IANA database; {advice}", field="timezone")
 
 
 def _shown(text: str) -> str:
-    return repr(text[:_SHOWN] + "..." if len(text) > _SHOWN else text)
+    shown = repr(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."

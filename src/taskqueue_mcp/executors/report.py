@@ -275,7 +275,7 @@ def _output(params: ReportParams, run: Run, procedure: Procedure) -> ReportOutpu
         implied = {"format": extension[1:]} if extension in paths.MEDIA_TYPES else {}
         merged |= implied | given
     output = validated(ReportOutput, merged, what="output")
-    if output.format not in {None, *FORMATS}:
+    if output.format is not None and output.format not in FORMATS:
         raise InvalidInput(f"a report is written as {', '.join(FORMATS)}, not as {output.format[:20]!a}")
     return output
 

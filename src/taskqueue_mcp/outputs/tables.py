@@ -194,12 +194,11 @@ def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any
 
 
 _UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_READS_AS_ESCAPE: Final = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
 
 
 def _cell_text(text: str) -> str:
-    """Text as XML can hold it and Excel will show it; xlsxwriter leaves this to us where it streams."""
-    text = _READS_AS_ESCAPE.sub("_x005F_", _UNWRITABLE.sub("\ufffd", text))
+    """Text as XML can hold it and Excel will show it."""
+    text = _UNWRITABLE.sub("\ufffd", text)
     if len(text) <= LONGEST_CELL_XLSX:
         return text
     note = f" … [cut, {len(text):,} characters]"

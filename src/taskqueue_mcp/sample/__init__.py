@@ -65,7 +65,7 @@ def build(path: Path) -> None:
 
 
 def _rows(name: str) -> Iterator[list[str]]:
-    with files(__name__).joinpath(name).open(encoding="utf-8", newline="") as file:
+    with files(__name__).joinpath(name).open(encoding="utf-8") as file:
         rows = csv.reader(file)
         next(rows)
         yield from rows

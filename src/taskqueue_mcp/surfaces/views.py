@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_mcp import cron as crons
 
 if TYPE_CHECKING:
-    from taskqueue_mcp.model import Artifact, Attempt, Body, Event, Micros, Occurrence, Schedule, Task, Template
+    from taskqueue_mcp.model import (
+        Artifact,
+        Attempt,
+        Body,
+        Event,
+        Micros,
+        Occurrence,
+        Schedule,
+        Task,
+        Template,
+    )
     from taskqueue_mcp.procedures import Procedure
     from taskqueue_mcp.store.attempts import LogChunk, Question
     from taskqueue_mcp.store.lists import QueueCount
@@ -51,7 +61,16 @@ def task(found: Task) -> Json:
         view["reason"] = found.reason.value
     if found.executor:
         view["executor"] = found.executor
-    for key in ("worker", "progress", "message", "question", "result_summary", "result_path", "error", "serial_key"):
+    for key in (
+        "worker",
+        "progress",
+        "message",
+        "question",
+        "result_summary",
+        "result_path",
+        "error",
+        "serial_key",
+    ):
         value = getattr(found, key)
         if value is not None:
             view[key] = value
@@ -61,7 +80,11 @@ def task(found: Task) -> Json:
         if getattr(found, key) is not None:
             view[key] = instant(getattr(found, key))
     if found.parent_id is not None:
-        view["parent"], view["root"], view["depth"] = name(found.parent_id), name(found.root_id or 0), found.depth
+        view["parent"], view["root"], view["depth"] = (
+            name(found.parent_id),
+            name(found.root_id or 0),
+            found.depth,
+        )
     if found.blockers:
         view["waits_for"] = found.blockers
     return view
@@ -158,12 +181,20 @@ def detail(found: Detail) -> Json:
     return view
 
 
-def claim(found: Claim, zone: str) -> Json:
+def claim(found: Claim) -> Json:
     """Return a claim: the lease first, for it is what a worker must not lose."""
     procedure: Json | None = None
     if found.procedure is not None:
-        pinned = {"path": found.procedure.path, "sha256": found.procedure.sha256, "text": found.procedure.text}
-        procedure = pinned if found.procedure.fault is None else {"path": found.procedure.path, "fault": found.procedure.fault}
+        pinned = {
+            "path": found.procedure.path,
+            "sha256": found.procedure.sha256,
+            "text": found.procedure.text,
+        }
+        procedure = (
+            pinned
+            if found.procedure.fault is None
+            else {"path": found.procedure.path, "fault": found.procedure.fault}
+        )
     view: Json = {
         "lease": found.lease,
         "lease_expires_at": instant(found.task.lease_expires_at),
@@ -183,7 +214,8 @@ def claim(found: Claim, zone: str) -> Json:
         ],
     }
     due = found.task.due_at or found.task.run_at
-    view["task"]["due_date"] = crons.local_text(due, zone)[:10]
+    view["task"]["due_date"] = crons.local_text(due, found.zone)[:10]
+    view["task"]["zone"] = found.zone
     view["task"]["idempotency_key"] = f"{name(found.task.id)}:{found.task.attempt}"
     if found.questions:
         view["answers"] = [question(each) for each in found.questions]

@@ -58,6 +58,7 @@ class Claim:
     task: Task
     body: Body
     lease: str
+    zone: str
     redelivered: bool = False
     procedure: FollowedProcedure | None = None
     earlier: tuple[Attempt, ...] = field(default=())
@@ -94,7 +95,7 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     events.record(transaction, task, "claimed", caller.name, {"worker": task.worker} if task.worker else None)
     if task.schedule_id is not None:
         schedules.unwatch(transaction, task.id)
-    return _handed(transaction, task, body, lease, procedure, redelivered=False)
+    return _handed(transaction, rules, task, body, lease, procedure, redelivered=False)
 
 
 def _taking(rules: Rules, caller: Caller, request: ClaimRequest) -> Taking:
@@ -123,24 +124,24 @@ def _again(transaction: Transaction, rules: Rules, caller: Caller, request: Clai
     """Return what this caller was handed before and may not have received."""
     if request.claim_id is not None:
         task = tasks.by_claim(transaction, caller.name, request.claim_id)
-        return None if task is None else _repeat(transaction, task)
+        return None if task is None else _repeat(transaction, rules, task)
     if request.worker is None:
         return None
     task = tasks.untouched(transaction, caller.name, request.worker, rules.redeliver_seconds)
     if task is None or (request.task_id is not None and checks.task_id(request.task_id) != task.id):
         return None
-    return _redeliver(transaction, task)
+    return _redeliver(transaction, rules, task)
 
 
-def _repeat(transaction: Transaction, task: Task) -> Claim:
+def _repeat(transaction: Transaction, rules: Rules, task: Task) -> Claim:
     """Return the same lease again: it follows from the claim id and the attempt's salt."""
     proof = attempts.proof(transaction, task.id, task.attempt)
     assert proof is not None  # noqa: S101 - every task in progress has its attempt
     lease = leases.write(task.id, task.attempt, proof.claim_id, proof.salt)
-    return _hand_out_again(transaction, task, lease)
+    return _hand_out_again(transaction, rules, task, lease)
 
 
-def _redeliver(transaction: Transaction, task: Task) -> Claim | None:
+def _redeliver(transaction: Transaction, rules: Rules, task: Task) -> Claim | None:
     """Give the untouched attempt a new lease; the one that was lost is not valid any more."""
     lease = leases.write(task.id, task.attempt, None, "")
     after = tasks.readdress(transaction, task, leases.digest(lease), task.lease_seconds)
@@ -148,10 +149,10 @@ def _redeliver(transaction: Transaction, task: Task) -> Claim | None:
         return None
     attempts.new_lease(transaction, task.id, task.attempt, leases.digest(lease))
     events.record(transaction, after, "redelivered", after.lease_principal or events.SYSTEM)
-    return _hand_out_again(transaction, after, lease)
+    return _hand_out_again(transaction, rules, after, lease)
 
 
-def _hand_out_again(transaction: Transaction, task: Task, lease: str) -> Claim:
+def _hand_out_again(transaction: Transaction, rules: Rules, task: Task, lease: str) -> Claim:
     body = tasks.fetch_body(transaction, task.id)
     current = attempts.of_task(transaction, task.id)[-1]
     procedure = None
@@ -159,20 +160,22 @@ def _hand_out_again(transaction: Transaction, task: Task, lease: str) -> Claim:
         kept = attempts.procedure_text(transaction, current.procedure_hash)
         if kept is not None:
             procedure = FollowedProcedure(kept[0], current.procedure_hash, kept[1])
-    return _handed(transaction, task, body, lease, procedure, redelivered=True)
+    return _handed(transaction, rules, task, body, lease, procedure, redelivered=True)
 
 
 def _handed(
-    transaction: Transaction, task: Task, body: Body, lease: str, procedure: FollowedProcedure | None, *,
-    redelivered: bool,
+    transaction: Transaction, rules: Rules, task: Task, body: Body, lease: str, procedure: FollowedProcedure | None,
+    *, redelivered: bool,
 ) -> Claim:  # fmt: skip
+    schedule = None if task.schedule_id is None else schedules.by_id(transaction, task.schedule_id)
+    zone = rules.zone if schedule is None else schedule.timezone
     earlier = attempts.of_task(transaction, task.id)[:-1] if task.attempt > 1 else []
     inputs = [
         Input(moving.fetch(transaction, other), attempts.last_result(transaction, other))
         for other in tasks.depends_on(transaction, task.id)
     ]
     asked = attempts.questions(transaction, task.id) if task.attempt > 1 else []
-    return Claim(task, body, lease, redelivered, procedure, tuple(earlier), tuple(inputs), tuple(asked))
+    return Claim(task, body, lease, zone, redelivered, procedure, tuple(earlier), tuple(inputs), tuple(asked))
 
 
 def _pin(rules: Rules, body: Body) -> FollowedProcedure | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
-from taskqueue_mcp.store import keeping, lists, schedules
+from taskqueue_mcp.store import attempts, keeping, lists, schedules
 from taskqueue_mcp.store import tasks as task_store
 from taskqueue_mcp.store import templates as template_store
 from taskqueue_mcp.taskqueue import (
@@ -316,6 +316,22 @@ class TaskQueue:
         if self.rules.procedures is None:
             raise NotFound("this server has no folder of procedures; set TASKQUEUE_SOPS")
         return self.rules.procedures.load(reference)
+
+    async def followed_text(self, caller: Caller, task_id: int) -> str:
+        """Return the text of the procedure that the newest attempt follows, or else that the next one would.
+
+        Raises:
+            NotFound: the task follows none.
+        """
+        detail = await self.get(caller, task_id)
+        digests = [each.procedure_hash for each in detail.attempts if each.procedure_hash is not None]
+        if digests:
+            kept = await self.database.read(partial(attempts.procedure_text, digest=digests[-1]))
+            if kept is not None:
+                return kept[1]
+        if detail.body.sop is None:
+            raise NotFound(f"T-{task_id} follows no procedure")
+        return self.load_procedure(caller, detail.body.sop).text
 
     # --- owning ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,280 @@
+"""The one HTTP application: MCP at `/mcp`, two health routes, what else is mounted, and access control around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from uvicorn.server import HANDLED_SIGNALS
+
+from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.surfaces.access import BODY_LIMIT, AccessControl, error_body
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from types import FrameType
+
+    from mcp.server import MCPServer
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from taskqueue_mcp.surfaces.access import Authenticate, Limit
+
+__all__ = ["CannotListen", "build_app", "serve_http"]
+
+MCP_PATH = "/mcp"
+OPEN_PATHS = ("/healthz", "/readyz")
+
+GRACE_SECONDS = 0.5
+"""How long requests in flight may take to finish once the server stops."""
+
+_LAST_SECONDS = 0.1  # for a broken-off request to unwind
+_KEEP_ALIVE_SECONDS = (
+    30  # longer than clients keep an idle connection, so that none writes into a closing one
+)
+
+
+class CannotListen(TaskQueueError):
+    """The address is taken, or not this machine's."""
+
+    code = "cannot_listen"
+
+
+def build_app(
+    mcp: MCPServer[Any],
+    *,
+    authenticate: Authenticate,
+    hosts: Iterable[str] = (),
+    origins: Iterable[str] = (),
+    routes: Sequence[BaseRoute] = (),
+    open_paths: Iterable[str] = (),
+    ready: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
+    limit: Limit | None = None,
+    body_limits: Mapping[str, int] | None = None,
+) -> ASGIApp:
+    """Build the application; `AccessControl` explains what it lets in.
+
+    Args:
+        mcp: Served without sessions, so that a restart is invisible and any worker can answer.
+        authenticate: Whose token this is.
+        hosts: Names this server goes by besides loopback's.
+        origins: Browser origins let in besides the server's own.
+        routes: What else is served (REST, the dashboard); a `Mount("/")` stands last.
+        open_paths: Further paths that a GET reaches without a token.
+        ready: Named checks; the server is ready when all are true. What they say is not shown.
+        limit: How long a caller has to wait.
+        body_limits: Bytes a body may have, by path prefix, where that is not 4 MiB.
+    """
+    # Called for the session manager it makes. The SDK's own Host and Origin checks are off: access control stands
+    # around every route, theirs would around one, and two lists that have to agree are one too many.
+    mcp.streamable_http_app(
+        stateless_http=True,
+        json_response=False,
+        max_request_body_size=BODY_LIMIT,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            is_ready = ready is None or all((await ready()).values())
+        except (TaskQueueError, OSError):
+            is_ready = False
+        return PlainTextResponse("ready" if is_ready else "unready", 200 if is_ready else 503)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route(MCP_PATH, _PostOnly(StreamableHTTPASGIApp(mcp.session_manager))),
+            *routes,
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _in_one_line},
+    )
+    return AccessControl(
+        app,
+        authenticate=authenticate,
+        hosts=hosts,
+        origins=origins,
+        open_paths=(*OPEN_PATHS, *open_paths),
+        limit=limit,
+        body_limits=body_limits,
+        json_paths=(MCP_PATH,),
+    )
+
+
+async def serve_http(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    on_stop: Callable[[], None],
+    ready_callback: Callable[[int], None] | None = None,
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT comes.
+
+    Then `on_stop` is called (tell parked calls to answer, close listen streams), requests in flight have
+    `GRACE_SECONDS` to finish, and the rest is broken off.
+
+    Args:
+        app: From `build_app`.
+        host: Address or name to listen at.
+        port: 0 for any that is free.
+        on_stop: Called once, on the event loop, before anything is closed.
+        ready_callback: Called with the port once the server listens.
+
+    Raises:
+        CannotListen: the address is taken, or not this machine's.
+    """
+    sockets = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+    try:
+        await _Server(config, on_stop, ready_callback).serve(sockets)
+    finally:
+        for listening in sockets:
+            listening.close()
+
+
+class _PostOnly:
+    """Refuses all but POST. To a GET the SDK would open a stream on which nothing ever comes.
+
+    The protocol provides for 405 here, and clients take it for "no stream" (the TypeScript SDK, hence Gemini CLI
+    and Claude Code, and the Python one).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise HTTPException(405, "MCP is spoken by POST", headers={"Allow": "POST"})
+        await self._app(scope, receive, send)
+
+
+def _in_one_line(_: Request, fault: Exception) -> Response:
+    status, detail, headers = 500, "", None
+    if isinstance(fault, HTTPException):
+        status, detail, headers = fault.status_code, fault.detail, fault.headers
+    error = "not_found" if status == HTTPStatus.NOT_FOUND else "invalid_input"
+    return Response(error_body(error, detail), status, headers, "application/json")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, ending within a second and with exit code 0, whatever is still open."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_stop: Callable[[], None],
+        ready_callback: Callable[[int], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self._on_stop: Callable[[], None] | None = on_stop
+        self._ready_callback = ready_callback
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready_callback is not None and sockets:
+            self._ready_callback(sockets[0].getsockname()[1])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handle signals on the loop.
+
+        Uvicorn's way raises the signal again at the end, which makes it the exit code; and sse-starlette looks for
+        it, to cut off the answers that the grace is for.
+        """
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as taken:
+            try:
+                for number in HANDLED_SIGNALS:
+                    loop.add_signal_handler(number, self.handle_exit, number, None)
+                    taken.callback(loop.remove_signal_handler, number)
+            except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+                taken.enter_context(super().capture_signals())
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        self.should_exit = True
+        self._stop()
+
+    def _stop(self) -> None:
+        on_stop, self._on_stop = self._on_stop, None
+        if on_stop is not None:
+            on_stop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop()
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()  # an idle one closes, any other when it has answered
+        await self._finished(GRACE_SECONDS)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self._finished(_LAST_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # a client that does not read its answer
+        await super().shutdown(sockets)
+
+    async def _finished(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.server_state.tasks:
+                    await asyncio.wait(self.server_state.tasks)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Bind here, not in uvicorn: so that a name with two addresses gets one port, and a taken one gets one line."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            sockets.append(listening)
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((address[0], port, *address[2:]))
+            listening.listen(2048)
+            port = listening.getsockname()[1]
+    except OSError as fault:
+        for listening in sockets:
+            listening.close()
+        taken = fault.errno == errno.EADDRINUSE
+        why = "something else listens there" if taken else fault.strerror
+        raise CannotListen(
+            f"cannot listen on {host} port {port}: {why}; stop it, or choose another port"
+        ) from fault
+    return sockets

@@ -1,0 +1,111 @@
+"""The MCP server over one queue: tools by scope, resources, prompts, completions, updates."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from mcp.server import MCPServer
+from mcp.server.caching import CacheHint
+from mcp.server.subscriptions import ListenHandler
+from mcp.types import SubscriptionsListenRequestParams
+
+from taskqueue_mcp import __version__
+from taskqueue_mcp.model import Caller, Kind, Scope
+from taskqueue_mcp.surfaces.mcp import reading, tools
+from taskqueue_mcp.surfaces.mcp.instructions import INSTRUCTIONS
+from taskqueue_mcp.surfaces.mcp.updates import Updates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.mcpserver import Context
+
+    from taskqueue_mcp.taskqueue import TaskQueue
+
+NAME = "taskqueue"
+MOST_SUBSCRIPTIONS = 200
+READER = Caller("server", Kind.SERVICE, frozenset(Scope))
+"""Who the server itself reads names for completions and prompts as."""
+
+
+class ByScope:
+    """Shows a caller the tools of its scopes; what may be called is checked again by the service."""
+
+    def __init__(self, who: Callable[[Any], Caller]) -> None:
+        self._who = who
+
+    async def __call__(self, context: ServerRequestContext[Any, Any], call_next: Any) -> Any:
+        """Narrow `tools/list` to the caller's tools."""
+        result = await call_next(context)
+        if context.method != "tools/list":
+            return result
+        caller = self._who(context)
+        if Scope.ADMIN in caller.scopes or not isinstance(result, dict):
+            return result
+        shown = [
+            each for each in result["tools"] if caller.scopes & tools.SCOPES.get(each["name"], frozenset())
+        ]
+        return {**result, "tools": shown}
+
+
+class Built:
+    """An MCP server, and what has to be closed before it goes."""
+
+    def __init__(self, server: MCPServer[Any], listen: ListenHandler, updates: Updates) -> None:
+        self.server = server
+        self.listen = listen
+        self.updates = updates
+
+
+def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
+    """Build the MCP server; `who` says who speaks, given the SDK's context of a request."""
+    logging.getLogger("mcp.server.mcpserver.server").setLevel(
+        logging.ERROR
+    )  # a refused call is the model's to read
+
+    def caller(context: Context[Any, Any]) -> Caller:
+        return who(context.request_context)
+
+    updates = Updates()
+    server: MCPServer[Any] = MCPServer(
+        NAME,
+        title="Task queue",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=list(tools.tools(queue, caller)),
+        middleware=[ByScope(who)],
+        subscriptions=False,
+        cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
+        log_level="WARNING",
+        warn_on_duplicate_prompts=False,
+    )
+    reading.add_resources(server, queue, caller)
+    reading.add_prompts(server, queue, READER)
+    reading.add_completions(server, queue, READER)
+    listen = ListenHandler(updates, max_subscriptions=MOST_SUBSCRIPTIONS)
+    server._lowlevel_server.add_request_handler(  # noqa: SLF001 - the SDK has no public way to hand in its own handler
+        "subscriptions/listen", SubscriptionsListenRequestParams, listen
+    )
+    return Built(server, listen, updates)
+
+
+def stdio_caller(name: str | None, scopes: frozenset[Scope]) -> Callable[[Any], Caller]:
+    """Return who speaks on stdio: the agent that was named, or else one named after its client."""
+    known: dict[str, Caller] = {}
+
+    def who(context: ServerRequestContext[Any, Any]) -> Caller:
+        called = name or _client_name(context)
+        if called not in known:
+            known[called] = Caller(called, Kind.AGENT, scopes)
+        return known[called]
+
+    return who
+
+
+def _client_name(context: ServerRequestContext[Any, Any]) -> str:
+    params = context.session.client_params
+    given = "" if params is None else params.client_info.name
+    tidy = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in given.strip())[:60]
+    return tidy.strip("-._") or "agent"
