@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from taskqueue_mcp.auth import Auth, fixed_token
+from taskqueue_mcp import __version__
+from taskqueue_mcp.auth import Auth, fixed_token, local_person
+from taskqueue_mcp.errors import NotFound, SettingsRefused
+from taskqueue_mcp.model import Kind, Scope
 from taskqueue_mcp.procedures import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.scheduler import Scheduler
 from taskqueue_mcp.store import open_database
+from taskqueue_mcp.store.opening import sqlite_file
 from taskqueue_mcp.taskqueue import Limits, Rules, TaskQueue
 from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store import Database
+
+
+WORKER_NAME = "worker-local"
+WORKER_GRACE = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +93,199 @@ async def opened(settings: Settings, *, ticking: bool = False) -> AsyncIterator[
     finally:
         app.queue.waiters.detach()
         await app.database.close()
+
+
+def serve(settings: Settings, *, with_worker: bool = False, scheduler: bool = True) -> int:
+    """Serve MCP over HTTP until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        TaskQueueError: the address, the database or the tokens do not allow it.
+    """
+    from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
+
+    stdio.run(partial(_serve, settings, with_worker=with_worker, scheduler=scheduler))
+    return 0
+
+
+async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> None:
+    from taskqueue_mcp.surfaces import access, asgi  # noqa: PLC0415 - other commands start without them
+    from taskqueue_mcp.surfaces.mcp import server as mcp_server  # noqa: PLC0415 - the same
+
+    async with opened(settings, ticking=scheduler) as app:
+        await _check_exposure(app)
+        token_file = await _first_token(app)
+        built = mcp_server.build(app.queue, lambda _: access.caller())
+        stop_updates = app.database.listen(built.updates.hear)
+        web = asgi.build_app(
+            built.server,
+            authenticate=app.auth.authenticate,
+            hosts=settings.allowed_hosts,
+            origins=settings.allowed_origins,
+            ready=partial(_ready, app),
+        )
+        helper = LocalWorker(app) if with_worker else None
+
+        def stop() -> None:
+            app.queue.waiters.stop()
+            built.listen.close()
+
+        def listening(port: int) -> None:
+            url = f"http://{_shown(settings.host)}:{port}/mcp"
+            _say(f"taskqueue-mcp {__version__} serves {url} (database {settings.database})")
+            if token_file is not None:
+                _say(f"the token for it is in {token_file}")
+            if helper is not None:
+                helper.start(url)
+
+        try:
+            await asgi.serve_http(
+                web, settings.host, settings.port, on_stop=stop, ready_callback=listening,
+                before_stop=None if helper is None else helper.stop,
+            )  # fmt: skip
+        finally:
+            stop_updates()
+            if helper is not None:
+                await helper.stop()
+
+
+def run_stdio(settings: Settings, *, name: str | None, scopes: frozenset[Scope]) -> int:
+    """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
+    from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
+
+    stdio.run(partial(_stdio, settings, name, scopes))
+    return 0
+
+
+async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope]) -> None:
+    from taskqueue_mcp.surfaces.mcp import server as mcp_server  # noqa: PLC0415 - other commands start without it
+    from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - the same
+
+    async with opened(settings, ticking=True) as app:
+        built = mcp_server.build(app.queue, mcp_server.stdio_caller(name, scopes))
+        stop_updates = app.database.listen(built.updates.hear)
+        try:
+
+            def stop() -> None:
+                app.queue.waiters.stop()
+                built.listen.close()
+
+            await stdio.serve_stdio(built.server, on_stop=stop)
+        finally:
+            stop_updates()
+
+
+async def _ready(app: App) -> dict[str, object]:
+    return {"database": await app.queue.now() > 0, "taking calls": not app.queue.waiters.stopping}
+
+
+async def _check_exposure(app: App) -> None:
+    """Refuse to be reachable from other machines before there is a token that somebody chose."""
+    if _is_loopback(app.settings.host) or await app.auth.any_token():
+        return
+    raise SettingsRefused(
+        f"--host {app.settings.host} is reachable from other machines and no token is configured; make one first "
+        "(taskqueue-mcp tokens create --name NAME --scope enqueue) or set TASKQUEUE_TOKEN"
+    )
+
+
+async def _first_token(app: App) -> Path | None:
+    """Make the owner's token at the first start; return the file that holds it, if there is one."""
+    database, _ = sqlite_file(app.settings.database)
+    file = database.with_name(database.name + "-token")
+    if not await app.auth.any_token():
+        owner = local_person()
+        made = await app.auth.create(owner, owner.name, owner.scopes, kind=Kind.PERSON)
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as written:
+            written.write(made.secret + "\n")
+    return file if file.exists() else None
+
+
+class LocalWorker:
+    """A worker beside the server, in a process of its own: it is started again when it dies."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._task: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    def start(self, url: str) -> None:
+        """Start it against the server at `url`."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_alive(url))
+
+    async def stop(self) -> None:
+        """Let it hand back what it holds, while the server still answers."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(WORKER_GRACE):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    async def _keep_alive(self, url: str) -> None:
+        pause = 1.0
+        token = await self._token()
+        while True:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "taskqueue_mcp", "worker", "--server", url, "--drain-seconds", "0",
+                env={**os.environ, "TASKQUEUE_TOKEN": token}, stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+            code = await self._process.wait()
+            log.warning("the worker ended with code %s and is started again in %.0f s", code, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 60.0)
+
+    async def _token(self) -> str:
+        """Make a token for this run of the worker; the one of the last run is revoked."""
+        auth, owner = self._app.auth, local_person()
+        with contextlib.suppress(NotFound):
+            await auth.revoke(owner, WORKER_NAME)
+        made = await auth.create(owner, WORKER_NAME, frozenset({Scope.WORK}), kind=Kind.SERVICE)
+        return made.secret
+
+
+def run_worker(
+    settings: Settings, *, server: str | None, token: str | None, queues: tuple[str, ...], types: tuple[str, ...],
+    executors: tuple[str, ...], concurrency: int | None, once: bool, name: str | None, drain_seconds: float,
+) -> int:  # fmt: skip
+    """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
+    from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
+
+    options = worker.Options(
+        name=name or f"{socket.gethostname()}-{os.getpid()}",
+        queues=queues,
+        types=types,
+        concurrency=concurrency or settings.worker.concurrency,
+        once=once,
+        drain_seconds=drain_seconds,
+        lease_seconds=settings.lease_seconds,
+    )
+    raise NotImplementedError(options, server, token, executors)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

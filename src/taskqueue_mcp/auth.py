@@ -32,7 +32,7 @@ class Made:
 
 
 class Auth:
-    """Makes, lists, revokes and checks tokens. A token that was seen stays known until something commits elsewhere."""
+    """Makes, lists, revokes and checks tokens."""
 
     def __init__(self, database: Database, fixed: dict[str, Caller] | None = None) -> None:
         self._database = database

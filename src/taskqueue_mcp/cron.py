@@ -171,9 +171,9 @@ def _next_of_fixed_time(plan: _Plan, after: int) -> int:
 def _next_of_interval(plan: _Plan, after: int) -> int:
     shown = plan.shown_at(after)
     clocks = [shown]
-    first, second = plan.readings(shown)
-    if first == after < second:  # the clocks will go back past `shown`, which makes earlier times come again
-        back_at = _first(range(after + 1, second), lambda instant: plan.shown_at(instant) <= shown)
+    _, shown_last = plan.readings(shown)
+    if after < shown_last:  # the clocks will go back past `shown`, and times before it come again
+        back_at = _first(range(after + 1, shown_last), lambda instant: plan.shown_at(instant) <= shown)
         clocks.append(plan.shown_at(back_at) - timedelta(seconds=1))
     return min(due for clock in clocks for due in _readings_of_next_shown(plan, clock) if due > after)
 

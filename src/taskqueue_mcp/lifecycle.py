@@ -1,4 +1,4 @@
-"""What becomes of a task. Pure: no clock, no database, no chance of its own; `taskqueue` writes what is decided here."""
+"""What becomes of a task. Pure: no clock, no database, no chance; `taskqueue` writes what is decided here."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def cancel(task: Task, why: str) -> Change:
         WrongStatus: it is final already.
     """
     if task.status in FINAL:
-        raise WrongStatus(
-            f"T-{task.id} is already {task.status}; nothing is left to cancel", status=task.status.value
-        )
+        raise WrongStatus(f"T-{task.id} is already {task.status}; nothing is left to cancel", status=task.status.value)
     return _change(task, Status.CANCELLED, None, error=why or None)
 
 
@@ -85,7 +83,8 @@ def reopen(task: Task, now: Micros) -> Change:
     """
     if task.status not in {Status.FAILED, Status.CANCELLED}:
         raise WrongStatus(
-            f"T-{task.id} is {task.status}; only a failed or cancelled task can be retried", status=task.status.value
+            f"T-{task.id} is {task.status}; only a failed or cancelled task can be retried",
+            status=task.status.value,
         )
     return Change(Status.PENDING, Reason.SCHEDULED, now, failures=0, handbacks=0)
 
@@ -99,7 +98,8 @@ def hasten(task: Task, now: Micros) -> Change:
     if task.status is not Status.PENDING or task.reason in {Reason.DEPENDENCY, Reason.SERIAL}:
         why = f" ({task.reason})" if task.reason else ""
         raise WrongStatus(
-            f"T-{task.id} is {task.status}{why}; run_now is for tasks that wait for a time", status=task.status.value
+            f"T-{task.id} is {task.status}{why}; run_now is for tasks that wait for a time",
+            status=task.status.value,
         )
     return Change(Status.PENDING, Reason.SCHEDULED, min(task.run_at, now), task.failures, task.handbacks, task.error)
 
@@ -166,6 +166,11 @@ def _hand_back(task: Task, reason: Reason | None, run_at: Micros, why: str) -> C
 
 
 def _change(
-    task: Task, status: Status, reason: Reason | None, *, error: str | None = None, question: str | None = None
+    task: Task,
+    status: Status,
+    reason: Reason | None,
+    *,
+    error: str | None = None,
+    question: str | None = None,
 ) -> Change:
     return Change(status, reason, task.run_at, task.failures, task.handbacks, error, question)

@@ -17,5 +17,5 @@ class Backoff:
 
     def delay(self, failures: int, chance: float) -> int:
         """Return the wait in microseconds after the `failures`-th failure; `chance` in [0, 1) spreads it."""
-        seconds = min(self.first_seconds * 2 ** min(failures - 1, 32), self.longest_seconds)
+        seconds = min(self.first_seconds * 2.0 ** min(failures - 1, 32), self.longest_seconds)
         return round(seconds * (1 + self.jitter * chance) * SECOND)

@@ -1,4 +1,4 @@
-"""The loop that lets time pass: any number of processes may run it; the database sees to it that nothing happens twice."""
+"""The loop that lets time pass. Any number of processes may run it: the database lets nothing happen twice."""
 
 from __future__ import annotations
 

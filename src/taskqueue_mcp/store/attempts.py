@@ -60,7 +60,10 @@ SELECT number, attempt, kind, text, asked_at, answer, answered_by, answered_at
   FROM questions WHERE task_id = :task_id ORDER BY number
 """
 
-LOG_SIZE = "SELECT coalesce(sum(length(text)), 0), coalesce(max(number), 0) FROM log_chunks WHERE task_id = :task_id AND attempt = :attempt"
+LOG_SIZE = """
+SELECT coalesce(sum(length(text)), 0), coalesce(max(number), 0)
+  FROM log_chunks WHERE task_id = :task_id AND attempt = :attempt
+"""
 LOG = """
 INSERT INTO log_chunks (task_id, attempt, number, at, text) VALUES (:task_id, :attempt, :number, {now}, :text)
 """
@@ -228,9 +231,7 @@ def log(transaction: Transaction, task: Task, text: str) -> None:
 
 def logs(transaction: Transaction, task_id: int, after: tuple[int, int], limit: int) -> list[LogChunk]:
     """Return log chunks after `(attempt, number)`."""
-    rows = transaction.all(
-        LOGS, {"task_id": task_id, "attempt": after[0], "number": after[1], "limit": limit}
-    )
+    rows = transaction.all(LOGS, {"task_id": task_id, "attempt": after[0], "number": after[1], "limit": limit})
     return [LogChunk(*row) for row in rows]
 
 

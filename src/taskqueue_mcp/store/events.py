@@ -31,9 +31,7 @@ SYSTEM = "taskqueue"
 """The principal of what happens by itself: a time came, a lease ran out."""
 
 
-def record(
-    transaction: Transaction, task: Task, kind: str, principal: str, data: dict[str, Any] | None = None
-) -> None:
+def record(transaction: Transaction, task: Task, kind: str, principal: str, data: dict[str, Any] | None = None) -> None:
     """Record a transition of `task`, whose `seq` was raised with it, and wake who follows the task."""
     transaction.run(
         RECORD,
@@ -70,9 +68,7 @@ def record_other(
 
 def of_subject(transaction: Transaction, subject: str, subject_id: int, after: int, limit: int) -> list[Event]:
     """Return the events of one subject after `seq`, oldest first."""
-    rows = transaction.all(
-        OF_SUBJECT, {"subject": subject, "subject_id": subject_id, "after": after, "limit": limit}
-    )
+    rows = transaction.all(OF_SUBJECT, {"subject": subject, "subject_id": subject_id, "after": after, "limit": limit})
     return [as_event(row) for row in rows]
 
 

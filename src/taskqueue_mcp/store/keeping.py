@@ -17,7 +17,8 @@ SELECT position, subject_id, kind, subject FROM events WHERE position > :positio
 """
 INDEX = """
 INSERT OR REPLACE INTO search (rowid, title, instructions, result)
-SELECT tasks.id, tasks.title, bodies.instructions, coalesce(tasks.result_summary, '') || ' ' || coalesce(tasks.error, '')
+SELECT tasks.id, tasks.title, bodies.instructions,
+       coalesce(tasks.result_summary, '') || ' ' || coalesce(tasks.error, '')
   FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
 """
 UNINDEX = "DELETE FROM search WHERE rowid = :id"

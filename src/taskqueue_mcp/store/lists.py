@@ -32,12 +32,13 @@ SET_STATE = """
 INSERT INTO queues (name, state) VALUES (:name, :state)
 ON CONFLICT (name) DO UPDATE SET state = excluded.state
 """
-TYPES = "SELECT DISTINCT task_type FROM tasks ORDER BY task_type LIMIT :limit"
 NAMES_LIKE = "SELECT id FROM tasks WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT 50"
 
 WORD = re.compile(r"[^\W_]+", re.UNICODE)
 START = -(1 << 62)
 STRETCH = 200
+SHORTEST_PREFIX = 3
+"""A last word of so many letters also finds longer words; the index keeps prefixes of this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,11 @@ class QueueCount:
 
 
 def ready(
-    transaction: Transaction, queue: str | None, task_type: str | None, after: tuple[int, int] | None, limit: int
+    transaction: Transaction,
+    queue: str | None,
+    task_type: str | None,
+    after: tuple[int, int] | None,
+    limit: int,
 ) -> list[tuple[int, Task]]:
     """Return claimable tasks in the order of claiming, each with the instant it is sorted by."""
     sort_at, task_id = after or (START, 0)
@@ -124,7 +129,7 @@ def match_of(search: str) -> str | None:
     if not words:
         return None
     quoted = [f'"{word}"' for word in words]
-    if search.rstrip().endswith("*") or len(words[-1]) >= 3:
+    if search.rstrip().endswith("*") or len(words[-1]) >= SHORTEST_PREFIX:
         quoted[-1] += " *"
     return " ".join(quoted)
 
@@ -135,19 +140,13 @@ def queues(transaction: Transaction) -> list[QueueCount]:
     for queue, status, count in transaction.all(COUNTS):
         counts.setdefault(queue, {})[status] = count
     return [
-        QueueCount(name, state, open_tasks, counts.get(name, {}))
-        for name, state, open_tasks in transaction.all(QUEUES)
+        QueueCount(name, state, open_tasks, counts.get(name, {})) for name, state, open_tasks in transaction.all(QUEUES)
     ]
 
 
 def set_queue_state(transaction: Transaction, name: str, state: str) -> None:
     """Open, pause or drain a queue; a queue that was never used is made."""
     transaction.run(SET_STATE, {"name": name, "state": state})
-
-
-def task_types(transaction: Transaction, limit: int) -> list[str]:
-    """Return the types of work there are."""
-    return [row[0] for row in transaction.all(TYPES, {"limit": limit})]
 
 
 def ids_starting(transaction: Transaction, prefix: str) -> list[int]:

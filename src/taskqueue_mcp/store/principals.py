@@ -61,7 +61,13 @@ def ensure(transaction: Transaction, name: str, kind: Kind) -> Kind:
 
 
 def insert(
-    transaction: Transaction, name: str, principal: str, hashed: str, scopes: str, expires_at: Micros | None, by: str
+    transaction: Transaction,
+    name: str,
+    principal: str,
+    hashed: str,
+    scopes: str,
+    expires_at: Micros | None,
+    by: str,
 ) -> Token:
     """Store a token by the hash of its secret."""
     row = transaction.first(

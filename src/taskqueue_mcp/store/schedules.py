@@ -38,7 +38,9 @@ UPDATE schedules
  WHERE id = :id AND deleted_at IS NULL
 RETURNING {SCHEDULE}
 """
-DELETE = "UPDATE schedules SET deleted_at = {now}, enabled = 0, next_due_at = NULL, standing_task_id = NULL WHERE id = :id"
+DELETE = (
+    "UPDATE schedules SET deleted_at = {now}, enabled = 0, next_due_at = NULL, standing_task_id = NULL WHERE id = :id"
+)
 
 RECORD = """
 INSERT INTO occurrences (schedule_id, due_at, fate, reason, task_id, recorded_at)
@@ -101,7 +103,11 @@ def all_after(transaction: Transaction, after: str, limit: int) -> list[Schedule
 
 
 def stands(
-    transaction: Transaction, schedule: Schedule, next_due_at: int | None, task_id: int | None, last_due_at: int | None
+    transaction: Transaction,
+    schedule: Schedule,
+    next_due_at: int | None,
+    task_id: int | None,
+    last_due_at: int | None,
 ) -> None:
     """Store which task stands for the next due time, and the last due time that was settled."""
     transaction.run(
@@ -122,18 +128,27 @@ def delete(transaction: Transaction, schedule: Schedule) -> None:
 
 
 def record(
-    transaction: Transaction, schedule_id: int, due_at: int, fate: str, reason: str | None, task_id: int | None
+    transaction: Transaction,
+    schedule_id: int,
+    due_at: int,
+    fate: str,
+    reason: str | None,
+    task_id: int | None,
 ) -> bool:
     """Write how a due time ended; False when it has a row already."""
-    values = {"schedule_id": schedule_id, "due_at": due_at, "fate": fate, "reason": reason, "task_id": task_id}
+    values = {
+        "schedule_id": schedule_id,
+        "due_at": due_at,
+        "fate": fate,
+        "reason": reason,
+        "task_id": task_id,
+    }
     return transaction.run(RECORD, values) == 1
 
 
 def history(transaction: Transaction, schedule_id: int, before: int | None, limit: int) -> list[Occurrence]:
     """Return due times before `before`, newest first."""
-    rows = transaction.all(
-        HISTORY, {"schedule_id": schedule_id, "before": before or END_OF_TIME, "limit": limit}
-    )
+    rows = transaction.all(HISTORY, {"schedule_id": schedule_id, "before": before or END_OF_TIME, "limit": limit})
     return [as_occurrence(row) for row in rows]
 
 

@@ -18,7 +18,7 @@ import sqlite_utils
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.errors import Busy, DatabaseRefused
-from taskqueue_mcp.store import migrate, startup
+from taskqueue_mcp.store import faults, migrate, startup
 from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal, Work
 from taskqueue_mcp.store.dialect import SQLITE
 from taskqueue_mcp.store.turns import Turns
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 5.0
-"""How long a work waits for its turn at the file, in seconds."""
 POLL = 0.25
 """How often `data_version` is looked at, in seconds."""
 SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
@@ -143,7 +141,7 @@ class SqliteDatabase:
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite.Error as error:
             self._turns.close()
-            raise self._refusal(error) from error
+            raise faults.refusal(error, self.path) from error
         except BaseException:
             self._turns.close()
             raise
@@ -164,7 +162,7 @@ class SqliteDatabase:
             raise Busy("the database is closed; call again when the server is back")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._pending.append(_Waiting(work, future, time.monotonic() + PATIENCE))
+        self._pending.append(_Waiting(work, future, time.monotonic() + faults.PATIENCE))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._flush)
@@ -172,10 +170,10 @@ class SqliteDatabase:
 
     def write_now(self, work: Work[T]) -> T:
         """Run `work` in a transaction of its own and return its result once it is durable."""
-        waiting = _Waiting(work, None, time.monotonic() + PATIENCE)
+        waiting = _Waiting(work, None, time.monotonic() + faults.PATIENCE)
         while not self._try([waiting]):
             if time.monotonic() >= waiting.deadline:
-                raise self._held()
+                raise faults.held(self.path)
             time.sleep(0.001)
         if waiting.error is not None:
             raise waiting.error
@@ -211,7 +209,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish the works that were accepted, then release the file."""
-        while self._busy:
+        while self._busy:  # noqa: ASYNC110 - a flush ends within a turn of the loop, or with a time-out
             await asyncio.sleep(0.001)
         self.close_now()
 
@@ -251,7 +249,7 @@ class SqliteDatabase:
         if not self._try(works):
             self._pending = works + self._pending
             loop = asyncio.get_running_loop()
-            turn = loop.run_in_executor(self._pool(), self._turns.take, PATIENCE)
+            turn = loop.run_in_executor(self._pool(), self._turns.take, faults.PATIENCE)
             turn.add_done_callback(self._turn_came)
             return
         self._answer(works)
@@ -265,7 +263,7 @@ class SqliteDatabase:
         late = [waiting for waiting in works if waiting.deadline <= now]
         self._pending = [waiting for waiting in works if waiting.deadline > now] + self._pending
         for waiting in late:
-            waiting.error = self._held()
+            waiting.error = faults.held(self.path)
         self._answer(late)
 
     def _answer(self, works: list[_Waiting]) -> None:
@@ -289,7 +287,7 @@ class SqliteDatabase:
                     for waiting in batch.works:
                         self._commit_alone(waiting, batch.signals)
             except sqlite.OperationalError as error:
-                if _is_busy(error):
+                if faults.is_busy(error):
                     return False
                 raise
             finally:
@@ -304,7 +302,7 @@ class SqliteDatabase:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite.Error as error:
-            if _is_busy(error):
+            if faults.is_busy(error):
                 raise
             self._fail(batch.works, error)
             return
@@ -341,8 +339,12 @@ class SqliteDatabase:
             connection.execute("RELEASE work")
 
     def _commit_alone(self, waiting: _Waiting, signals: set[Signal]) -> None:
+        """Commit one work of a batch that was undone; those before it stay committed whatever happens to it."""
         alone = _Batch([waiting])
-        self._commit(alone)
+        try:
+            self._commit(alone)
+        except sqlite.OperationalError as error:
+            self._fail([waiting], error)
         signals |= alone.signals
 
     def _fail(self, works: list[_Waiting], error: BaseException) -> None:
@@ -417,40 +419,8 @@ class SqliteDatabase:
             raise
         connection.execute("PRAGMA busy_timeout = 0")
 
-    def _refusal(self, error: sqlite.Error) -> DatabaseRefused | Busy:
-        if _is_busy(error):
-            return Busy(f"the database {self.path} is locked by another program; close it or try again")
-        if "readonly" in str(error) or "read-only" in str(error):
-            return DatabaseRefused(f"the database {self.path} is read-only; give this user write permission")
-        return DatabaseRefused(
-            f"the database {self.path} cannot be used ({error}); it was left untouched: "
-            "restore a backup (taskqueue-mcp restore FILE) or choose another file"
-        )
-
     def _translate(self, error: BaseException) -> BaseException:
-        if isinstance(error, Undone):
-            error = error.__cause__ or error
-        if not isinstance(error, sqlite.Error):
-            return error
-        text = str(error)
-        if "full" in text:
-            return Busy(
-                f"the disk of {self.path} is full and nothing was changed; free some space, then call again"
-            )
-        if _is_busy(error):
-            return self._held()
-        if "disk I/O error" in text:
-            return Busy(f"the disk of {self.path} reported an error and nothing was changed; check it, call again")
-        if isinstance(error, sqlite.IntegrityError):
-            return error
-        if "readonly" in text or "malformed" in text or "not a database" in text:
-            return self._refusal(error)
-        return error
-
-    def _held(self) -> Busy:
-        return Busy(
-            f"another process held the database {self.path.name} for {PATIENCE:.0f} s and nothing was changed; call again"
-        )
+        return faults.translate(error.__cause__ or error if isinstance(error, Undone) else error, self.path)
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -481,7 +451,3 @@ class SqliteDatabase:
 
 def _gone(waiting: _Waiting) -> bool:
     return waiting.future is not None and waiting.future.cancelled()
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite.OperationalError) and "locked" in str(error)

@@ -58,7 +58,8 @@ SELECT {TASK} FROM tasks
  ORDER BY lease_expires_at LIMIT :limit {{skip_locked}}
 """
 
-_TAKE = """
+_TAKE = (
+    """
 UPDATE tasks
    SET status = 'in_progress', attempt = attempt + 1, worker = :worker, lease_principal = :principal,
        lease_hash = :unset, lease_expires_at = {now} + :lease_micros, lease_seconds = :lease_seconds,
@@ -66,7 +67,9 @@ UPDATE tasks
  WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND %s
               ORDER BY sort_at, id LIMIT 1 {skip_locked})
    AND status = 'ready'
-RETURNING """ + TASK
+RETURNING """
+    + TASK
+)
 
 _OPEN_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused')"
 _NAMED_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused' AND {among:name:queues})"
@@ -166,7 +169,9 @@ QUEUE_LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = :queue"
 QUEUE_BACK = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = :queue"
 
 ONE_MORE_CHILD = "UPDATE tasks SET children = children + 1 WHERE id = :id AND children < :limit RETURNING id"
-ONE_MORE_DESCENDANT = "UPDATE tasks SET descendants = descendants + 1 WHERE id = :id AND descendants < :limit RETURNING id"
+ONE_MORE_DESCENDANT = (
+    "UPDATE tasks SET descendants = descendants + 1 WHERE id = :id AND descendants < :limit RETURNING id"
+)
 
 DEPENDANTS = f"""
 SELECT {", ".join("tasks." + name.strip() for name in TASK.split(","))}, bodies.on_dependency_failure
@@ -328,9 +333,7 @@ def _take_statement(taking: Taking) -> str:
 
 def set_lease(transaction: Transaction, task: Task, lease_hash: str) -> None:
     """Store the hash of the lease of the attempt that was just taken."""
-    transaction.run(
-        SET_LEASE, {"id": task.id, "attempt": task.attempt, "lease_hash": lease_hash, "was": UNSET_LEASE}
-    )
+    transaction.run(SET_LEASE, {"id": task.id, "attempt": task.attempt, "lease_hash": lease_hash, "was": UNSET_LEASE})
 
 
 def move(transaction: Transaction, task: Task, change: Change) -> Task | None:
@@ -412,9 +415,7 @@ def readdress(transaction: Transaction, task: Task, lease_hash: str, lease_secon
 
 def untouched(transaction: Transaction, principal: str, worker: str, window_seconds: int) -> Task | None:
     """Return the task that `worker` claimed a moment ago and has not touched since."""
-    row = transaction.first(
-        UNTOUCHED, {"principal": principal, "worker": worker, "window": window_seconds * MICROS}
-    )
+    row = transaction.first(UNTOUCHED, {"principal": principal, "worker": worker, "window": window_seconds * MICROS})
     return None if row is None else as_task(row)
 
 

@@ -28,13 +28,17 @@ SELECT tasks.status, count(*), max(tasks.created_at)
 """
 
 
-def put(
-    transaction: Transaction, name: str, description: str, body: str, defaults: str, principal: str
-) -> Template:
+def put(transaction: Transaction, name: str, description: str, body: str, defaults: str, principal: str) -> Template:
     """Store a template under its name, new or in place of the one that had it."""
     row = transaction.first(
         PUT,
-        {"name": name, "description": description, "body": body, "defaults": defaults, "principal": principal},
+        {
+            "name": name,
+            "description": description,
+            "body": body,
+            "defaults": defaults,
+            "principal": principal,
+        },
     )
     assert row is not None  # noqa: S101 - RETURNING of an upsert
     return as_template(row)

@@ -1,9 +1,10 @@
 """Who may come in over HTTP: each request passes every check here before any route sees it.
 
-The checks stand around the whole application and refuse by default, so that a route added later cannot forget
-them. A page in the owner's browser is the attacker to think of: it can reach loopback, choose the path and the
-method, and with a name that it re-points to 127.0.0.1 pose as the same origin. So the name in `Host` has to be
-one of ours, `Origin` (where a browser sends it) too, and a token is wanted always, on loopback as well.
+The checks stand around the whole application and refuse by default, so that a route added later cannot
+forget them. A page in the owner's browser is the attacker to think of: it can reach loopback, choose the path
+and the method, and with a name that it re-points to 127.0.0.1 pose as the same origin. So the name in `Host`
+has to be one of ours, `Origin` (where a browser sends it) too, and a token is wanted always, on loopback as
+well.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessControl", "Authenticate", "Limit", "caller", "current_caller", "error_body", "too_deep"]
 
-Authenticate: TypeAlias = "Callable[[str], Caller | None | Awaitable[Caller | None]]"
+Authenticate: TypeAlias = "Callable[[str], Awaitable[Caller | None] | Caller | None]"
 """Whose token this is; None for nobody's."""
 
 Limit: TypeAlias = "Callable[[Caller], float | None]"
@@ -100,8 +101,8 @@ class AccessControl:
         origins: Browser origins let in besides the server's own, such as `https://tools.example.com`.
         open_paths: Exact paths that a GET reaches without a token. Host and Origin are checked there too.
         limit: How long a caller has to wait.
-        body_limits: Bytes that a body may have under a path prefix, where that is not 4 MiB. Such a body says its
-            length beforehand and is streamed; all others are read here.
+        body_limits: Bytes that a body may have under a path prefix, where that is not 4 MiB. Such a body says
+            its length beforehand and is streamed; all others are read here.
         json_paths: Paths whose body is JSON whatever its content type says.
 
     Raises:
@@ -201,9 +202,7 @@ class AccessControl:
                 found = self._authenticate(sent[1])
                 who = await found if inspect.isawaitable(found) else found
             except TaskQueueError as fault:
-                raise _Refused(
-                    HTTPStatus.SERVICE_UNAVAILABLE, fault.code, str(fault), retry_after="1"
-                ) from fault
+                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, fault.code, str(fault), retry_after="1") from fault
         if who is None:
             raise _Refused(
                 HTTPStatus.UNAUTHORIZED,
@@ -258,7 +257,7 @@ def too_deep(body: bytes, limit: int = NESTING_LIMIT) -> bool:
 
 
 def error_body(error: str, message: str) -> bytes:
-    """Write the body that every refusal has: one line of JSON, an `error` for programs and a `message` for people."""
+    """Write a refusal's body: one line of JSON, an `error` for programs and a `message` for people."""
     return json.dumps({"error": error, "message": message}, ensure_ascii=False).encode() + b"\n"
 
 

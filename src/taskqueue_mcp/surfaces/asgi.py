@@ -1,4 +1,4 @@
-"""The one HTTP application: MCP at `/mcp`, two health routes, what else is mounted, and access control around it."""
+"""The one HTTP application: MCP at `/mcp`, health, what else is mounted, and access control around it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer
     from starlette.requests import Request
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from taskqueue_mcp.surfaces.access import Authenticate, Limit
 
@@ -37,13 +38,11 @@ __all__ = ["CannotListen", "build_app", "serve_http"]
 MCP_PATH = "/mcp"
 OPEN_PATHS = ("/healthz", "/readyz")
 
-GRACE_SECONDS = 0.5
+GRACE_SECONDS = 0.4
 """How long requests in flight may take to finish once the server stops."""
 
 _LAST_SECONDS = 0.1  # for a broken-off request to unwind
-_KEEP_ALIVE_SECONDS = (
-    30  # longer than clients keep an idle connection, so that none writes into a closing one
-)
+_KEEP_ALIVE_SECONDS = 30  # longer than clients keep an idle connection, so that none writes into a closing one
 
 
 class CannotListen(TaskQueueError):
@@ -63,7 +62,7 @@ def build_app(
     ready: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
     limit: Limit | None = None,
     body_limits: Mapping[str, int] | None = None,
-) -> ASGIApp:
+) -> AccessControl:
     """Build the application; `AccessControl` explains what it lets in.
 
     Args:
@@ -77,8 +76,8 @@ def build_app(
         limit: How long a caller has to wait.
         body_limits: Bytes a body may have, by path prefix, where that is not 4 MiB.
     """
-    # Called for the session manager it makes. The SDK's own Host and Origin checks are off: access control stands
-    # around every route, theirs would around one, and two lists that have to agree are one too many.
+    # Called for the session manager it makes. The SDK's own Host and Origin checks are off: access control
+    # stands around every route, theirs would around one, and two lists that have to agree are one too many.
     mcp.streamable_http_app(
         stateless_http=True,
         json_response=False,
@@ -168,8 +167,8 @@ async def serve_http(
 class _PostOnly:
     """Refuses all but POST. To a GET the SDK would open a stream on which nothing ever comes.
 
-    The protocol provides for 405 here, and clients take it for "no stream" (the TypeScript SDK, hence Gemini CLI
-    and Claude Code, and the Python one).
+    The protocol provides for 405 here, and clients take it for "no stream" (the TypeScript SDK, hence Gemini
+    CLI and Claude Code, and the Python one).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -211,8 +210,8 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Handle signals on the loop.
 
-        Uvicorn's way raises the signal again at the end, which makes it the exit code; and sse-starlette looks for
-        it, to cut off the answers that the grace is for.
+        Uvicorn's way raises the signal again at the end, which makes it the exit code; and sse-starlette
+        looks for it, to cut off the answers that the grace is for.
         """
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as taken:
@@ -255,26 +254,32 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Bind here, not in uvicorn: so that a name with two addresses gets one port, and a taken one gets one line."""
+    """Bind before uvicorn would: a name with two addresses gets one port, and a taken one gets one line."""
     sockets: list[socket.socket] = []
+    fault: OSError | None = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            sockets.append(listening)
+    except OSError as unknown:
+        found, fault = [], unknown
+    for family, _, _, _, address in found:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
             if os.name == "posix":
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind((address[0], port, *address[2:]))
             listening.listen(2048)
-            port = listening.getsockname()[1]
-    except OSError as fault:
-        for listening in sockets:
+        except OSError as refused:
             listening.close()
-        taken = fault.errno == errno.EADDRINUSE
-        why = "something else listens there" if taken else fault.strerror
-        raise CannotListen(
-            f"cannot listen on {host} port {port}: {why}; stop it, or choose another port"
-        ) from fault
-    return sockets
+            fault = refused
+        else:
+            sockets.append(listening)
+            port = listening.getsockname()[1]
+    taken = fault is not None and fault.errno == errno.EADDRINUSE
+    if sockets and not taken:  # localhost may have an address that this machine has not
+        return sockets
+    for listening in sockets:
+        listening.close()
+    why = "something else listens there" if taken else getattr(fault, "strerror", None) or "no such address"
+    raise CannotListen(f"cannot listen on {host} port {port}: {why}; stop it, or choose another") from fault

@@ -191,9 +191,7 @@ def claim(found: Claim) -> Json:
             "text": found.procedure.text,
         }
         procedure = (
-            pinned
-            if found.procedure.fault is None
-            else {"path": found.procedure.path, "fault": found.procedure.fault}
+            pinned if found.procedure.fault is None else {"path": found.procedure.path, "fault": found.procedure.fault}
         )
     view: Json = {
         "lease": found.lease,

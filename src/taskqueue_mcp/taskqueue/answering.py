@@ -103,4 +103,6 @@ def _impartial(transaction: Transaction, caller: Caller, task: Task) -> None:
     if made or worked:
         did = "created" if made else "worked on"
         what = "approval" if task.reason is Reason.APPROVAL else "answer"
-        raise Forbidden(f"{caller.name} {did} T-{task.id}, so its {what} has to come from a person or another principal")
+        raise Forbidden(
+            f"{caller.name} {did} T-{task.id}, so its {what} has to come from a person or another principal"
+        )

@@ -20,6 +20,7 @@ TASK_ID = re.compile(r"(?:[Tt]-)?([1-9][0-9]{0,17})")
 RELATIVE = re.compile(r"(?:in\s+)?\+?(\d{1,6})\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)", re.IGNORECASE)
 UNIT = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 SURROGATE = re.compile("[\ud800-\udfff]")
+SHOWN = 60
 YEAR_2000 = 946_684_800_000_000
 YEAR_9000 = 221_845_392_000_000_000
 
@@ -168,5 +169,5 @@ def _no_constant(constant: str) -> None:
 
 
 def _shown(value: str) -> str:
-    shortened = value if len(value) <= 60 else value[:57] + "…"
+    shortened = value if len(value) <= SHOWN else value[:SHOWN] + "…"
     return ascii(shortened) if not shortened.isprintable() else f"'{shortened}'"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from taskqueue_mcp.errors import InvalidInput, TaskQueueError, WrongStatus
 from taskqueue_mcp.model import Attempt, Body, Status, Task
 from taskqueue_mcp.store import attempts, events, schedules, tasks
-from taskqueue_mcp.store.attempts import Question
 from taskqueue_mcp.store.tasks import Taking
 from taskqueue_mcp.taskqueue import checks, leases, moving, promoting
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
     from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.store.attempts import Question
     from taskqueue_mcp.taskqueue.rules import Rules
 
 EXECUTOR = "executor:"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, LimitReached
-from taskqueue_mcp.model import Reason, Status, Task
+from taskqueue_mcp.model import FINAL, Reason, Status, Task
 from taskqueue_mcp.store import attempts, events, tasks
 from taskqueue_mcp.taskqueue import checks, holding, merging
-from taskqueue_mcp.taskqueue.merging import Merged, Wanted
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
     from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.merging import Merged, Wanted
     from taskqueue_mcp.taskqueue.rules import Rules
 
 APPROVAL = "May this task run?"
@@ -78,9 +78,7 @@ def create(
     depends_on, blockers = _dependencies(transaction, rules, new, merged)
     ancestry = _ancestry(transaction, rules, caller, new)
     _enter(transaction, merged.queue, rules.limits.open_tasks_per_queue, inner=new.lease is not None)
-    status, reason = lifecycle.place(
-        run_at=run_at, now=now, blockers=blockers, needs_approval=new.requires_approval
-    )
+    status, reason = lifecycle.place(run_at=run_at, now=now, blockers=blockers, needs_approval=new.requires_approval)
     if status is Status.READY and merged.serial_key and tasks.line_is_busy(transaction, merged.serial_key):
         status, reason = Status.PENDING, Reason.SERIAL
     task = tasks.insert(
@@ -121,9 +119,7 @@ def _again(new: NewTask, request_hash: str, task: Task) -> Created:
     return Created(task, created=False)
 
 
-def _dependencies(
-    transaction: Transaction, rules: Rules, new: NewTask, merged: Merged
-) -> tuple[tuple[int, ...], int]:
+def _dependencies(transaction: Transaction, rules: Rules, new: NewTask, merged: Merged) -> tuple[tuple[int, ...], int]:
     wanted = tuple(dict.fromkeys(checks.task_id(item, "depends_on") for item in new.depends_on))
     if not wanted:
         return (), 0
@@ -142,7 +138,7 @@ def _dependencies(
             f"depends_on: {', '.join(dead)} did not complete; retry it first, "
             'or create with options {"on_dependency_failure": "run"}'
         )
-    open_ = [task_id for task_id in wanted if found[task_id] not in lifecycle.FINAL]
+    open_ = [task_id for task_id in wanted if found[task_id] not in FINAL]
     return wanted, len(open_)
 
 
@@ -158,7 +154,9 @@ def _ancestry(transaction: Transaction, rules: Rules, caller: Caller, new: NewTa
             f"T-{parent.id} is {parent.depth} levels below its root and {limits.depth} are allowed; do this part yourself"
         )
     if not tasks.one_more_child(transaction, parent.id, limits.children):
-        raise LimitReached(f"T-{parent.id} has {limits.children} children, the most allowed; put the rest into one task")
+        raise LimitReached(
+            f"T-{parent.id} has {limits.children} children, the most allowed; put the rest into one task"
+        )
     if not tasks.one_more_descendant(transaction, root_id, limits.tasks_per_root):
         raise LimitReached(f"T-{root_id} has {limits.tasks_per_root} tasks below it, the most allowed")
     return {"parent_id": parent.id, "root_id": root_id, "depth": depth}
@@ -207,4 +205,3 @@ def occurrence(
     )
     events.record(transaction, task, "created", created_by, {"schedule": schedule_id, "status": "pending"})
     return task
-

@@ -83,11 +83,13 @@ def judge(schedule: Schedule, now: Micros, most_runs: int) -> Verdict:
     match schedule.misfire:
         case Misfire.COALESCE:
             run = alive[-1:] if whole else []
-            rows += [(due, Fate.COALESCED, "one run stands for all that were missed") for due in alive if due not in run]
+            rows += [
+                (due, Fate.COALESCED, "one run stands for all that were missed") for due in alive if due not in run
+            ]
         case Misfire.SKIP:
             run = [due for due in alive if now - due <= ON_TIME and whole and due == alive[-1]]
             rows += [(due, Fate.MISSED, "nobody was up at its time") for due in alive if due not in run]
-        case Misfire.ALL:
+        case _:
             run = alive[-most_runs:]
             rows += [(due, Fate.MISSED, f"only {most_runs} missed runs are made up for") for due in alive[:-most_runs]]
     return Verdict(tuple(run), tuple(rows), following)
@@ -98,7 +100,12 @@ def _start(transaction: Transaction, rules: Rules, schedule: Schedule, task: Tas
     fate = Fate.LATE if late else Fate.FIRED
     schedules.record(transaction, schedule.id, due, fate.value, None, task.id)
     events.record_other(
-        transaction, "schedule", schedule.id, fate.value, events.SYSTEM, {"task": f"T-{task.id}", "due_at": due}
+        transaction,
+        "schedule",
+        schedule.id,
+        fate.value,
+        events.SYSTEM,
+        {"task": f"T-{task.id}", "due_at": due},
     )
     moving.admit(transaction, task)
     schedules.watch(transaction, task.id, rules.unclaimed_seconds * 1_000_000)
@@ -128,9 +135,7 @@ def serial_key(schedule_id: int, overlap: Overlap, own: str | None) -> str | Non
     return f"schedule:{schedule_id}" if overlap is Overlap.QUEUE_ONE and own is None else own
 
 
-def stand_for(
-    transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None
-) -> Task | None:
+def stand_for(transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None) -> Task | None:
     """Store the task that stands for the next due time of a new or edited schedule."""
     merged = merging.merge(transaction, rules, wanted(schedule))
     task = None if due_at is None else _stand(transaction, merged, schedule, due_at)
@@ -176,7 +181,13 @@ def _merged_again(transaction: Transaction, rules: Rules, schedule: Schedule, st
 
 
 def _retarget(
-    transaction: Transaction, standing: Task, merged: Merged, schedule: Schedule, due_at: Micros, *, paused: bool
+    transaction: Transaction,
+    standing: Task,
+    merged: Merged,
+    schedule: Schedule,
+    due_at: Micros,
+    *,
+    paused: bool,
 ) -> Task:
     row = merged.row()
     row["serial_key"] = serial_key(schedule.id, schedule.overlap, merged.serial_key)

@@ -49,7 +49,7 @@ def held(transaction: Transaction, caller: Caller, text: str) -> Held:
 
 
 def ended_under(transaction: Transaction, caller: Caller, lease: Lease) -> Proof | None:
-    """Return the attempt that this very lease has ended, if the caller held it: what a repeated call is checked against."""
+    """Return the attempt that this very lease ended, if the caller held it: a repeated call is checked against it."""
     proof = attempts.proof(transaction, lease.task_id, lease.attempt)
     if (
         proof is None

@@ -24,6 +24,7 @@ VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 OUTPUT_KEYS = frozenset({"format", "path", "filename_pattern", "return_to_gemini"})
 PLANS = frozenset({"auto", "approve"})
 LONGEST_TIMEOUT = 7 * 86_400
+MOST_MONEY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ def merge(transaction: Transaction, rules: Rules, wanted: Wanted, requested_by: 
         layers[0] = _fill(call, call["variables"])
     sop = next((layer["sop"] for layer in reversed(layers) if layer.get("sop")), None)
     if sop is not None:
-        layers.insert(0, _front_matter(rules, sop, given={k: v for layer in layers for k, v in layer["params"].items()}))
+        layers.insert(
+            0, _front_matter(rules, sop, given={k: v for layer in layers for k, v in layer["params"].items()})
+        )
     return _checked(_stack(layers), rules, requested_by)
 
 
@@ -116,7 +119,8 @@ def _template(transaction: Transaction, name: str, call: dict[str, Any], limits:
     own = {key: value for key, value in call.items() if key not in {"template", "variables"}}
     call.update(_fill(own, variables) if call["variables"] else own)
     layer = _normal(json.loads(template.body), limits)
-    return _fill(layer, variables, f"template {name!r}")
+    filled: dict[str, Any] = _fill(layer, variables, f"template {name!r}")
+    return filled
 
 
 def _fill(value: Any, variables: Mapping[str, Any], where: str = "the text") -> Any:
@@ -262,11 +266,10 @@ def _options(given: dict[str, Any]) -> Options:
     if unknown:
         raise InvalidInput(f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     options = {key: value for key, value in given.items() if value is not None}
+    checks.name("options.executor", str(options.get("executor", "any")))
     for key in ("executor", "serial_key", "plan"):
         if key in options:
             options[key] = checks.label(f"options.{key}", str(options[key]), 100)
-    if "executor" in options:
-        checks.name("options.executor", options["executor"])
     if options.get("plan", "auto") not in PLANS:
         raise InvalidInput("options.plan: is auto or approve")
     if options.get("on_dependency_failure", "fail") not in {"fail", "run"}:
@@ -274,10 +277,9 @@ def _options(given: dict[str, Any]) -> Options:
     for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
         if key in options:
             options[key] = _whole(f"options.{key}", options[key], least, most)
-    if "budget_usd" in options:
-        options["budget_usd"] = _money(options["budget_usd"])
-    if "output" in options:
-        options["output"] = _output(options["output"])
+    for key, read in (("budget_usd", _money), ("output", _output)):
+        if key in options:
+            options[key] = read(options[key])
     return Options(**options)
 
 
@@ -296,7 +298,7 @@ def _money(value: Any) -> float:
         amount = float(value)
     except (TypeError, ValueError):
         amount = -1.0
-    if not 0 < amount < 1_000_000:
+    if not 0 < amount < MOST_MONEY:
         raise InvalidInput("options.budget_usd: must be an amount in US dollars above 0")
     return amount
 

@@ -1,4 +1,4 @@
-"""What follows from a transition, in its own transaction: the event, the line behind it, the tasks that waited for it."""
+"""What follows from a transition, in its transaction: the event, the line behind it, those that waited for it."""
 
 from __future__ import annotations
 

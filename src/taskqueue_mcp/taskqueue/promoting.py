@@ -59,6 +59,11 @@ def raise_alarms(transaction: Transaction) -> int:
         schedules.unwatch(transaction, task.id)
         if task.attempt == 0 and task.status in moving.IN_THE_WAY and task.schedule_id is not None:
             events.record_other(
-                transaction, "schedule", task.schedule_id, "unclaimed", events.SYSTEM, {"task": f"T-{task.id}"}
+                transaction,
+                "schedule",
+                task.schedule_id,
+                "unclaimed",
+                events.SYSTEM,
+                {"task": f"T-{task.id}"},
             )
     return len(late)

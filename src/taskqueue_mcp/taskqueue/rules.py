@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003 - types of public fields
 from dataclasses import dataclass, field
 
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures import ProcedureFolder  # noqa: TC001 - the same
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.taskqueue.limits import Limits
 
@@ -45,4 +45,3 @@ class Rules:
     def executor(self, task_type: str) -> str:
         """Return the executor that does work of this type."""
         return self.executor_of_type.get(task_type, DEFAULT_EXECUTOR)
-

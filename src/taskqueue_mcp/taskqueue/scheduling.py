@@ -127,9 +127,7 @@ def run_now(transaction: Transaction, rules: Rules, caller: Caller, name: str) -
     """Create a run of its own, beside the schedule's due times."""
     schedule = fetch(transaction, name)
     made = creating.create(transaction, rules, caller, NewTask(firing.wanted(schedule)), schedule.id)
-    events.record_other(
-        transaction, "schedule", schedule.id, "run_now", caller.name, {"task": f"T-{made.task.id}"}
-    )
+    events.record_other(transaction, "schedule", schedule.id, "run_now", caller.name, {"task": f"T-{made.task.id}"})
     return made.task
 
 
@@ -159,14 +157,10 @@ def standing_for(transaction: Transaction, task: Task) -> Schedule | None:
     return schedule if schedule is not None and schedule.standing_task_id == task.id else None
 
 
-def skip_cancelled(
-    transaction: Transaction, rules: Rules, schedule: Schedule, cancelled: Task, principal: str
-) -> None:
+def skip_cancelled(transaction: Transaction, rules: Rules, schedule: Schedule, cancelled: Task, principal: str) -> None:
     """Write down that a standing run was cancelled, and let the due time after it stand."""
     due_at = cancelled.due_at or transaction.now
-    schedules.record(
-        transaction, schedule.id, due_at, Fate.SKIPPED.value, f"cancelled by {principal}", cancelled.id
-    )
+    schedules.record(transaction, schedule.id, due_at, Fate.SKIPPED.value, f"cancelled by {principal}", cancelled.id)
     cron = crons.Cron(schedule.cron, schedule.timezone)
     firing.stand_for(transaction, rules, schedule, crons.next_after(cron, max(due_at, transaction.now)))
 
@@ -178,7 +172,12 @@ def _write_off_paused(transaction: Transaction, schedule: Schedule) -> None:
     cron = crons.Cron(schedule.cron, schedule.timezone)
     for due in crons.due_between(cron, schedule.next_due_at - 1, transaction.now, MOST_WRITTEN_OFF):
         schedules.record(
-            transaction, schedule.id, due, Fate.SKIPPED.value, "the schedule was paused", schedule.standing_task_id
+            transaction,
+            schedule.id,
+            due,
+            Fate.SKIPPED.value,
+            "the schedule was paused",
+            schedule.standing_task_id,
         )
 
 

@@ -144,9 +144,7 @@ class TaskQueue:
             InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.ANSWER)
-        return await self._write(
-            partial(answering.answer, caller=caller, task_id=task_id, action=action, text=text)
-        )
+        return await self._write(partial(answering.answer, caller=caller, task_id=task_id, action=action, text=text))
 
     # --- work ------------------------------------------------------------------------------------------
 
@@ -171,7 +169,11 @@ class TaskQueue:
         return await self._write(partial(claiming.claim, rules=self.rules, caller=caller, request=request))
 
     async def claim_when_ready(
-        self, caller: Caller, request: ClaimRequest, wait_seconds: float, beat: Callable[[float], Awaitable[None]] | None = None
+        self,
+        caller: Caller,
+        request: ClaimRequest,
+        wait_seconds: float,
+        beat: Callable[[float], Awaitable[None]] | None = None,
     ) -> Claim | None:
         """Claim, waiting up to `wait_seconds` for a task to arrive; `beat` is called with the seconds that passed.
 
@@ -218,9 +220,7 @@ class TaskQueue:
             InvalidInput, LeaseLost, Conflict, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.WORK)
-        return await self._write(
-            partial(settling.complete, rules=self.rules, caller=caller, completion=completion)
-        )
+        return await self._write(partial(settling.complete, rules=self.rules, caller=caller, completion=completion))
 
     async def fail(self, caller: Caller, failure: Failure) -> Settled:
         """End an attempt that did not complete.
@@ -277,9 +277,7 @@ class TaskQueue:
     async def history(self, caller: Caller, task_id: int, after: int = 0, limit: int = 100) -> list[Event]:
         """Return a task's events after its `seq`."""
         self._needs(caller, *Scope)
-        return await self.database.read(
-            partial(querying.history, task_id=task_id, after=after, limit=limit)
-        )
+        return await self.database.read(partial(querying.history, task_id=task_id, after=after, limit=limit))
 
     async def logs(
         self, caller: Caller, task_id: int, after: tuple[int, int] = (0, 0), limit: int = 100
@@ -292,10 +290,6 @@ class TaskQueue:
         """Return every queue with its counts."""
         self._needs(caller, *Scope)
         return await self.database.read_long(lists.queues)
-
-    async def task_types(self, limit: int = 100) -> list[str]:
-        """Return the types of work there are."""
-        return await self.database.read_long(partial(lists.task_types, limit=limit))
 
     async def ids_starting(self, prefix: str) -> list[int]:
         """Return ids of tasks that start with `prefix`, newest first, at most 50."""
@@ -385,13 +379,13 @@ class TaskQueue:
             partial(keeping.delete_finished, age=round(days.keep_finished_days * DAY), limit=KEEP_STEP),
             partial(keeping.delete_history, age=round(days.keep_history_days * DAY), limit=KEEP_STEP),
         ):
-            while await self._write(work) == KEEP_STEP:
-                await asyncio.sleep(0)
+            while await self._write(work) == KEEP_STEP:  # noqa: ASYNC110 - it works, it does not wait
+                await asyncio.sleep(0)  # let calls in between the steps
 
     async def index_all(self) -> None:
         """Bring the search index up to date."""
-        while await self._write(partial(keeping.index_changes, limit=INDEX_STEP)) == INDEX_STEP:
-            await asyncio.sleep(0)
+        while await self._write(partial(keeping.index_changes, limit=INDEX_STEP)) == INDEX_STEP:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0)  # let calls in between the steps
 
     async def now(self) -> Micros:
         """Return the database's clock."""
@@ -410,7 +404,11 @@ class TaskQueue:
         return await self.database.write(work)
 
     async def _park(
-        self, woken: asyncio.Event, seconds: float, begun: float, beat: Callable[[float], Awaitable[None]] | None
+        self,
+        woken: asyncio.Event,
+        seconds: float,
+        begun: float,
+        beat: Callable[[float], Awaitable[None]] | None,
     ) -> None:
         """Sleep until woken or the time is over, telling the caller now and then that it is still parked."""
         self.waiters.attach(self.database)

@@ -21,10 +21,24 @@ if TYPE_CHECKING:
 
 SNOOZE_SECONDS = {"snooze": 900, "quota": 3_600}
 FAIL_KINDS = ("error", "permanent", "quota", "snooze", "release")
-USAGE_KEYS = frozenset({"cost_usd", "tokens", "turns", "session_id", "account", "input_tokens", "output_tokens", "model", "duration_seconds"})
+USAGE_KEYS = frozenset(
+    {
+        "cost_usd",
+        "tokens",
+        "turns",
+        "session_id",
+        "account",
+        "input_tokens",
+        "output_tokens",
+        "model",
+        "duration_seconds",
+    }
+)
 LONGEST_SUMMARY = 20_000
 LONGEST_ERROR = 65_536
 MOST_ARTIFACTS = 100
+WHOLE = 100
+"""Progress is in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +99,14 @@ class _Ending:
     files: tuple[dict[str, Any], ...] = field(default=())
 
     def digest(self) -> str:
+        told: list[Any]
         match self.outcome:
-            case Completed(summary=summary, path=path):
-                told: list[Any] = [summary, path, self.result_data, list(self.files)]
-            case Failed(error=error):
-                told = [error]
-            case Returned(why=why):
-                told = [why]
+            case Completed() as done:
+                told = [done.summary, done.path, self.result_data, list(self.files)]
+            case Failed() as failed:
+                told = [failed.error]
+            case Returned() as returned:
+                told = [returned.why]
         return hashlib.sha256(json.dumps([self.kind, told], sort_keys=True).encode()).hexdigest()
 
 
@@ -116,9 +131,7 @@ def complete(transaction: Transaction, rules: Rules, caller: Caller, completion:
     if len(completion.artifacts) > MOST_ARTIFACTS:
         raise LimitReached(f"artifacts: {len(completion.artifacts)} given; at most {MOST_ARTIFACTS} are kept")
     files = tuple(_artifact(item) for item in completion.artifacts)
-    ending = _Ending(
-        Completed(summary, path), "completed", "completed", data, _usage(completion.usage, limits), files
-    )
+    ending = _Ending(Completed(summary, path), "completed", "completed", data, _usage(completion.usage, limits), files)
     return _end(transaction, rules, caller, completion.lease, ending)
 
 
@@ -145,31 +158,18 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
         InvalidInput: an argument is not what it must be.
         LeaseLost: the lease is not valid; nothing was changed.
     """
-    limits = rules.limits
-    message = None if update.message is None else checks.text("message", update.message, 2_000)
-    log = None if update.log is None else checks.text("log", update.log, limits.body_bytes)
-    question = None if update.question is None else checks.text("question", update.question, 10_000).strip()
-    artifact = None if update.artifact is None else _artifact(update.artifact)
-    usage = _usage(update.usage, limits)
-    if update.progress is not None and not 0 <= update.progress <= 100:
-        raise InvalidInput("progress: must be from 0 to 100 (percent)")
-    if question == "":
-        raise InvalidInput("question: is empty; ask the person one clear question")
+    news, log, question = _checked(rules.limits, update)
+    usage = _usage(update.usage, rules.limits)
     asked_before = _same_question(transaction, caller, update.lease, question)
     if asked_before is not None:
         return asked_before
     held = holding.held(transaction, caller, update.lease)
     repeated = _is_repeated(transaction, held, update.seq)
-    news = {
-        key: value
-        for key, value in (("progress", update.progress), ("message", message), ("artifact", artifact))
-        if value is not None
-    }
     after = tasks.touch(
         transaction, held.task, held.lease.hash, caller.name,
-        lease_seconds=_extension(limits, held.task, update.extend_seconds),
-        progress=None if repeated else update.progress,
-        message=None if repeated else message,
+        lease_seconds=_extension(rules.limits, held.task, update.extend_seconds),
+        progress=None if repeated else news.get("progress"),
+        message=None if repeated else news.get("message"),
         events=int(bool(news) and not repeated),
     )  # fmt: skip
     if after is None:
@@ -178,8 +178,8 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
         return Settled(after, repeated=True)
     if news:
         events.record(transaction, after, "progress", caller.name, news)
-    if artifact is not None:
-        attempts.add_artifact(transaction, after, artifact)
+    if "artifact" in news:
+        attempts.add_artifact(transaction, after, news["artifact"])
     if log:
         attempts.log(transaction, after, log)
     if update.seq is not None or usage is not None:
@@ -187,6 +187,22 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
     if question is None:
         return Settled(after)
     return _ask(transaction, caller, holding.Held(after, held.lease), question)
+
+
+def _checked(limits: Limits, update: Update) -> tuple[dict[str, Any], str | None, str | None]:
+    """Return what is new (progress, message, artifact), the lines for the log, and the question."""
+    if update.progress is not None and not 0 <= update.progress <= WHOLE:
+        raise InvalidInput("progress: must be from 0 to 100 (percent)")
+    question = None if update.question is None else checks.text("question", update.question, 10_000).strip()
+    if question == "":
+        raise InvalidInput("question: is empty; ask the person one clear question")
+    news = {
+        "progress": update.progress,
+        "message": None if update.message is None else checks.text("message", update.message, 2_000),
+        "artifact": None if update.artifact is None else _artifact(update.artifact),
+    }
+    log = None if update.log is None else checks.text("log", update.log, limits.body_bytes)
+    return {key: value for key, value in news.items() if value is not None}, log, question
 
 
 def _ask(transaction: Transaction, caller: Caller, held: holding.Held, question: str) -> Settled:
@@ -200,9 +216,7 @@ def _ask(transaction: Transaction, caller: Caller, held: holding.Held, question:
     return Settled(moving.follow(transaction, held.task, after))
 
 
-def _same_question(
-    transaction: Transaction, caller: Caller, lease_text: str, question: str | None
-) -> Settled | None:
+def _same_question(transaction: Transaction, caller: Caller, lease_text: str, question: str | None) -> Settled | None:
     if question is None:
         return None
     lease = leases.parse(lease_text)
@@ -309,13 +323,14 @@ def _event(ending: _Ending, after: Task) -> str:
 
 
 def _told(ending: _Ending, after: Task) -> dict[str, Any] | None:
+    told: dict[str, Any]
     match ending.outcome:
-        case Completed(summary=summary, path=path):
-            told: dict[str, Any] = {"summary": summary[:500] or None, "path": path}
-        case Failed(error=error):
-            told = {"error": error[:500], "failures": after.failures}
-        case Returned(why=why):
-            told = {"why": why[:500] or None}
+        case Completed() as done:
+            told = {"summary": done.summary[:500] or None, "path": done.path}
+        case Failed() as failed:
+            told = {"error": failed.error[:500], "failures": after.failures}
+        case Returned() as returned:
+            told = {"why": returned.why[:500] or None}
     return {key: value for key, value in told.items() if value is not None} or None
 
 
@@ -344,5 +359,3 @@ def _usage(value: Any, limits: Limits) -> str | None:
     if unknown:
         raise InvalidInput(f"usage: unknown {', '.join(unknown)}; known are {', '.join(sorted(USAGE_KEYS))}")
     return attempts.as_usage(usage)
-
-

@@ -56,7 +56,9 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewTemplate
     body = json.dumps(given, ensure_ascii=False)
     checks.document("template", body, rules.limits.json_depth + 1)
     if len(body.encode()) > rules.limits.body_bytes:
-        raise LimitReached(f"the template is {len(body.encode()):,} bytes; at most {rules.limits.body_bytes:,} are kept")
+        raise LimitReached(
+            f"the template is {len(body.encode()):,} bytes; at most {rules.limits.body_bytes:,} are kept"
+        )
     defaults = checks.json_object("defaults", new.defaults, rules.limits.json_depth)
     description = checks.text("description", new.description, 2_000)
     stored = template_store.put(

@@ -23,10 +23,7 @@ def _list(value: Any) -> Any:
         else:
             value = [word.strip() for word in value.split(",") if word.strip()]
     if isinstance(value, list):
-        return [
-            str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item
-            for item in value
-        ]
+        return [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in value]
     return value
 
 
@@ -49,11 +46,18 @@ TaskId = Annotated[str, BeforeValidator(_text), Field(description="T-142")]
 Lease = Annotated[str, Field(description="from claim_task")]
 
 
-def _choice(*values: str) -> Any:
-    return Annotated[str | None, WithJsonSchema({"type": "string", "enum": list(values)})]
+DETAILS = (
+    "summary", "full", "instructions", "params", "procedure", "inputs", "result", "attempts", "events", "log",
+)  # fmt: skip
+"""The parts of a task that get_task shows."""
 
 
-Priority = _choice("low", "medium", "high", "urgent")
+def _enum(*values: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(values)})
+
+
+Choice = str | None
+"""A word of a fixed set: the service says which when it is another one."""
 
 
 class Arguments(BaseModel):
@@ -66,13 +70,13 @@ class TaskArguments(Arguments):
     """What create_task and schedule_task share."""
 
     instructions: Text = Field(None, description="what to do, complete: the worker sees only this")
-    task_type: Text = Field(None, description="e.g. report_generation, query_execution, shell, code_review")
+    task_type: Text = Field(None, description="e.g. report_generation, shell, code_review")
     params: Json = Field(None, description="JSON object, inputs of the task")
-    sop: Text = Field(None, description="procedure to follow, e.g. inventory/low_stock_calculation.md")
+    sop: Text = Field(None, description="procedure, e.g. inventory/low_stock_calculation.md")
     template: Text = Field(None, description="named template to fill")
     variables: Json = Field(None, description="JSON object for {{variables}}")
     queue: Text = Field(None, description="default: default")
-    priority: Priority = None
+    priority: Annotated[Choice, _enum("low", "medium", "high", "urgent")] = None
 
 
 class CreateTask(TaskArguments):
@@ -80,9 +84,7 @@ class CreateTask(TaskArguments):
 
     title: Annotated[str, Field(description="a few words")]
     run_at: Text = Field(None, description="ISO 8601 or a wait such as 10m; default now")
-    depends_on: Words = Field(
-        None, description="task ids that must complete first; their results are handed over"
-    )
+    depends_on: Words = Field(None, description="task ids that must complete first; their results are handed over")
     tags: Words = None
     idempotency_key: Text = Field(None, description="same key, same task: set it, then retry safely")
     requires_approval: bool = Field(default=False, description="a person must approve before it runs")
@@ -90,7 +92,7 @@ class CreateTask(TaskArguments):
     lease: Text = Field(None, description="your lease, to make a child of the task you work on")
     options: Json = Field(
         None,
-        description="JSON object, rare: executor, output {format,path,filename_pattern}, timeout_seconds, budget_usd, "
+        description="JSON object: executor, output {format,path,filename_pattern}, timeout_seconds, budget_usd, "
         "max_attempts, serial_key, on_dependency_failure, notify, plan, metadata",
     )
 
@@ -101,10 +103,10 @@ class ScheduleTask(TaskArguments):
     name: Annotated[str, Field(description="unique; the same name edits")]
     cron: Annotated[str, Field(description="'0 7 * * *', '@daily'; a sixth field is seconds")]
     timezone: Text = Field(None, description="IANA, e.g. Europe/Berlin; default this machine's")
-    misfire: _choice("coalesce", "skip", "all") = Field(
+    misfire: Annotated[Choice, _enum("coalesce", "skip", "all")] = Field(
         None, description="missed runs; default coalesce into one"
-    )  # type: ignore[valid-type]  # built from its values
-    overlap: _choice("skip", "queue_one", "allow", "cancel_previous") = Field(  # type: ignore[valid-type]  # built from its values
+    )
+    overlap: Annotated[Choice, _enum("skip", "queue_one", "allow", "cancel_previous")] = Field(
         None, description="when the last run is unfinished; default skip"
     )
     enabled: bool | None = Field(None, json_schema_extra={"type": "boolean"})
@@ -167,9 +169,7 @@ class ListReady(Arguments):
 class ClaimTask(Arguments):
     """Arguments of `claim_task`."""
 
-    worker: Text = Field(
-        None, description="your name, always the same: a claim whose answer was lost comes back to it"
-    )
+    worker: Text = Field(None, description="your name, always the same: a lost claim comes back to it")
     task_id: Text = Field(None, description="only this one")
     queues: Words = None
     task_types: Words = Field(None, description="types you take, or executor:NAME")
@@ -187,9 +187,7 @@ class UpdateTask(Arguments):
     message: Text = Field(None, description="what you are doing")
     log: Text = Field(None, description="lines for the log")
     artifact: Json = Field(None, description="path of a file you made, or JSON with path, size, sha256")
-    question: Text = Field(
-        None, description="asks a person and ends your attempt; the answer comes with a later claim"
-    )
+    question: Text = Field(None, description="asks a person; ends your attempt, the answer comes with a later claim")
     extend_seconds: Whole = Field(None, description="lease length from now on")
     usage: Json = Field(None, description="JSON: cost_usd, tokens, turns, session_id, account")
     seq: Whole = Field(None, description="for programs: number of this update, to repeat it safely")
@@ -211,9 +209,9 @@ class FailTask(Arguments):
 
     lease: Lease
     error_log: Text = Field(None, description="what went wrong, so that the next attempt can do better")
-    kind: _choice("error", "permanent", "quota", "snooze", "release") = Field(  # type: ignore[valid-type]  # built from its values
+    kind: Annotated[Choice, _enum("error", "permanent", "quota", "snooze", "release")] = Field(
         None,
-        description="error (default) is retried; permanent is not; the others cost nothing and come back later",
+        description="default error; only error and permanent cost an attempt",
     )
     resume_at: Text = Field(None, description="for quota and snooze: ISO 8601 or a wait such as 30m")
     usage: Json = None
@@ -223,21 +221,11 @@ class GetTask(Arguments):
     """Arguments of `get_task`."""
 
     task_id: TaskId
-    wait_seconds: Number = Field(
-        None, description="park until it is final or needs a person, most 50; default 0"
-    )
-    detail: _choice(  # type: ignore[valid-type]  # built from its values
-        "summary",
-        "full",
-        "instructions",
-        "params",
-        "procedure",
-        "inputs",
-        "result",
-        "attempts",
-        "events",
-        "log",
-    ) = Field(None, description="default full; the others page one part")
+    wait_seconds: Number = Field(None, description="park until it is final or needs a person, most 50; default 0")
+    detail: Annotated[
+        Choice,
+        _enum(*DETAILS),
+    ] = Field(None, description="default full; the others page one part")
     cursor: Text = Field(None, description="from the last answer: waits for any change since, or pages on")
 
 
@@ -247,9 +235,7 @@ def read(model: type[Arguments], given: dict[str, Any]) -> Any:
     Raises:
         InvalidInput: with every fault, naming the arguments there are.
     """
-    cleaned = {
-        key: value for key, value in given.items() if value is not None and key not in ADDED_BY_CLIENTS
-    }
+    cleaned = {key: value for key, value in given.items() if value is not None and key not in ADDED_BY_CLIENTS}
     try:
         return model.model_validate(cleaned)
     except ValidationError as error:
@@ -279,9 +265,7 @@ def schema(model: type[Arguments]) -> dict[str, Any]:
             shown.pop("anyOf")
         properties[name] = shown
     required = full.get("required", [])
-    ordered = {
-        name: properties[name] for name in [*required, *(key for key in properties if key not in required)]
-    }
+    ordered = {name: properties[name] for name in [*required, *(key for key in properties if key not in required)]}
     found: dict[str, Any] = {"type": "object", "properties": ordered, "additionalProperties": False}
     if required:
         found["required"] = required

@@ -29,9 +29,7 @@ def write(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def fit(
-    view: dict[str, Any], task_id: str | None = None, longest: int = LONGEST
-) -> tuple[dict[str, Any], str]:
+def fit(view: dict[str, Any], task_id: str | None = None, longest: int = LONGEST) -> tuple[dict[str, Any], str]:
     """Return the view and its text, cut where it is longest until the text fits.
 
     What was cut is listed under `truncated`, each with the call that pages the rest.

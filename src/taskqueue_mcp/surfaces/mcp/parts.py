@@ -25,6 +25,11 @@ async def page(queue: TaskQueue, caller: Caller, task_id: int, part: str, cursor
             return await _events(queue, caller, task_id, cursor)
         case "log":
             return await _log(queue, caller, task_id, cursor)
+        case _:
+            return await _paged(queue, caller, task_id, part, cursor)
+
+
+async def _paged(queue: TaskQueue, caller: Caller, task_id: int, part: str, cursor: str | None) -> Json:
     text = await _text(queue, caller, task_id, part)
     start = 0 if cursor is None else querying.read_cursor(cursor, "p", 1)[0]
     end = _end(text, start)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads it from the annotations
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp.types import Completion, PromptReference, ResourceTemplateReference
+from mcp.types import Completion, ResourceTemplateReference
 
 from taskqueue_mcp.errors import NotFound, TaskQueueError
 from taskqueue_mcp.surfaces import views
@@ -55,9 +55,7 @@ waiting with their questions. Change nothing before the person agrees.
 """
 
 
-def add_resources(
-    server: MCPServer[Any], queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller]
-) -> None:
+def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller]) -> None:
     """Offer tasks, procedures, queues and schedules as resources."""
 
     @server.resource(
@@ -105,7 +103,7 @@ def add_prompts(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None
     @server.prompt(
         name="work_the_queue",
         title="Work the queue",
-        description="Claim tasks, do them, finish them, one after the other.",
+        description="Claim tasks, do them, finish them.",
     )
     def work_the_queue(worker: str = "claude", queue_name: str = "", most: str = "") -> str:
         named = f" (queues={queue_name!r})" if queue_name else ""
@@ -137,9 +135,7 @@ def _add_procedure_prompt(server: MCPServer[Any], found: Procedure) -> None:
     name = "sop_" + "".join(letter if letter.isalnum() else "_" for letter in found.path.removesuffix(".md"))
     params = ", ".join(f"{param.name} (default {param.default!r})" for param in found.params) or "none"
 
-    @server.prompt(
-        name=name[:60], title=found.title, description=f"Enqueue a task that follows {found.path}."
-    )
+    @server.prompt(name=name[:60], title=found.title, description=f"Enqueue a task that follows {found.path}.")
     def follow(details: str = "") -> str:
         wish = f"\nThe person adds:\n<request>\n{details}\n</request>\n" if details else "\n"
         return (
@@ -149,42 +145,37 @@ def _add_procedure_prompt(server: MCPServer[Any], found: Procedure) -> None:
 
 
 def add_completions(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None:
-    """Complete task ids, procedure paths, queue and schedule names, and task types."""
+    """Complete task ids, procedure paths, queue and schedule names."""
 
-    async def names(kind: str, start: str) -> list[str]:
-        match kind:
-            case "task_id":
-                digits = start.upper().removeprefix("T-")
-                if digits and not digits.isdecimal():
-                    return []
-                return [views.name(found) for found in await queue.ids_starting(digits.lstrip("0"))]
-            case "path" | "sop":
-                return [found.path for found in queue.list_procedures(owner)]
-            case "queue" | "queue_name":
-                return [found.name for found in await queue.counts(owner)]
-            case "schedule":
-                return [found.name for found in await queue.list_schedules(owner)]
-            case "task_type":
-                return await queue.task_types()
-            case "worker":
-                return ["claude", "gemini", "codex"]
-            case _:
-                return []
+    async def task_ids(start: str) -> list[str]:
+        digits = start.upper().removeprefix("T-").lstrip("0")
+        if digits and not digits.isdecimal():
+            return []
+        return [views.name(found) for found in await queue.ids_starting(digits)]
 
-    @server.completion()
+    async def paths(_: str) -> list[str]:
+        return [found.path for found in queue.list_procedures(owner)]
+
+    async def queues(_: str) -> list[str]:
+        return [found.name for found in await queue.counts(owner)]
+
+    async def schedules(_: str) -> list[str]:
+        return [found.name for found in await queue.list_schedules(owner)]
+
+    names = {"task_id": task_ids, "path": paths, "queue": queues, "queue_name": queues, "schedule": schedules}
+
+    @server.completion()  # type: ignore[untyped-decorator, no-untyped-call]  # the SDK leaves it untyped
     async def complete(ref: Any, argument: CompletionArgument, context: Any) -> Completion | None:  # noqa: ARG001 - the SDK's signature
         kind = argument.name
         if isinstance(ref, ResourceTemplateReference) and kind == "name":
             kind = "schedule" if ref.uri.startswith("schedule:") else "queue"
-        elif not isinstance(ref, ResourceTemplateReference | PromptReference):
-            return None
         start = argument.value
+        if kind not in names:
+            return None
         if kind == "task_id" and not start.upper().startswith("T-"):
             start = f"T-{start.removeprefix('T').removeprefix('t').removeprefix('-')}"
-        found = [word for word in await names(kind, start) if word.lower().startswith(start.lower())]
-        return Completion(
-            values=found[:MOST_COMPLETIONS], total=len(found), has_more=len(found) > MOST_COMPLETIONS
-        )
+        found = [word for word in await names[kind](start) if word.lower().startswith(start.lower())]
+        return Completion(values=found[:MOST_COMPLETIONS], total=len(found), has_more=len(found) > MOST_COMPLETIONS)
 
 
 async def _or_missing(reading: Any) -> Any:

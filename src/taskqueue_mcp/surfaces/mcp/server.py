@@ -36,17 +36,15 @@ class ByScope:
     def __init__(self, who: Callable[[Any], Caller]) -> None:
         self._who = who
 
-    async def __call__(self, context: ServerRequestContext[Any, Any], call_next: Any) -> Any:
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:
         """Narrow `tools/list` to the caller's tools."""
-        result = await call_next(context)
-        if context.method != "tools/list":
+        result = await call_next(ctx)
+        if ctx.method != "tools/list":
             return result
-        caller = self._who(context)
+        caller = self._who(ctx)
         if Scope.ADMIN in caller.scopes or not isinstance(result, dict):
             return result
-        shown = [
-            each for each in result["tools"] if caller.scopes & tools.SCOPES.get(each["name"], frozenset())
-        ]
+        shown = [each for each in result["tools"] if caller.scopes & tools.SCOPES.get(each["name"], frozenset())]
         return {**result, "tools": shown}
 
 
@@ -61,9 +59,7 @@ class Built:
 
 def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
     """Build the MCP server; `who` says who speaks, given the SDK's context of a request."""
-    logging.getLogger("mcp.server.mcpserver.server").setLevel(
-        logging.ERROR
-    )  # a refused call is the model's to read
+    logging.getLogger("mcp.server.mcpserver.server").setLevel(logging.ERROR)  # a refused call is the model's to read
 
     def caller(context: Context[Any, Any]) -> Caller:
         return who(context.request_context)
@@ -76,7 +72,7 @@ def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
         instructions=INSTRUCTIONS,
         tools=list(tools.tools(queue, caller)),
         middleware=[ByScope(who)],
-        subscriptions=False,
+        subscriptions=updates,
         cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         log_level="WARNING",
         warn_on_duplicate_prompts=False,
@@ -85,7 +81,7 @@ def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
     reading.add_prompts(server, queue, READER)
     reading.add_completions(server, queue, READER)
     listen = ListenHandler(updates, max_subscriptions=MOST_SUBSCRIPTIONS)
-    server._lowlevel_server.add_request_handler(  # noqa: SLF001 - the SDK has no public way to hand in its own handler
+    server._lowlevel_server.add_request_handler(  # noqa: SLF001 - the SDK's own handler cannot be closed, and a stopping server has to
         "subscriptions/listen", SubscriptionsListenRequestParams, listen
     )
     return Built(server, listen, updates)

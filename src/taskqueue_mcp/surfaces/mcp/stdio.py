@@ -176,9 +176,7 @@ class _Call:
         self.closed = False
         self.scope = anyio.CancelScope()
 
-    async def send_raw_request(
-        self, method: str, params: _Params, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
+    async def send_raw_request(self, method: str, params: _Params, opts: CallOptions | None = None) -> dict[str, Any]:
         """Refuse: nothing is asked of the client."""
         return await self._conversation.send_raw_request(method, params, opts)
 
@@ -330,9 +328,7 @@ class _Conversation:
             route.client_capabilities,
             outbound=self._modern_outbound,
         )
-        return await serve_one(
-            self._server, call, method, params, connection=connection, lifespan_state=self._state
-        )
+        return await serve_one(self._server, call, method, params, connection=connection, lifespan_state=self._state)
 
     async def notify(self, method: str, params: _Params, _opts: CallOptions | None = None) -> None:
         """Send a notification; wait when the client reads too slowly."""
@@ -340,9 +336,7 @@ class _Conversation:
         self._wire.send(JSONRPCNotification(jsonrpc="2.0", method=method, **note))
         await self._wire.room()
 
-    async def send_raw_request(
-        self, method: str, _params: _Params, _opts: CallOptions | None = None
-    ) -> dict[str, Any]:
+    async def send_raw_request(self, method: str, _params: _Params, _opts: CallOptions | None = None) -> dict[str, Any]:
         """Refuse: nothing is asked of the client."""
         raise NoBackChannelError(method)
 
@@ -364,9 +358,7 @@ def _initialize_too_late(params: _Params) -> MCPError:
     data: dict[str, Any] = {"supported": supported}
     if isinstance(requested, str):
         data = UnsupportedProtocolVersionErrorData(supported=supported, requested=requested).model_dump()
-    return MCPError(
-        UNSUPPORTED_PROTOCOL_VERSION, "this connection speaks 2026-07-28, which has no initialize", data
-    )
+    return MCPError(UNSUPPORTED_PROTOCOL_VERSION, "this connection speaks 2026-07-28, which has no initialize", data)
 
 
 # ---- the wire: lines in, lines out ----

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context  # noqa: TC002 - pydantic reads it from the annotations
 from mcp.server.mcpserver.exceptions import UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
@@ -84,15 +84,19 @@ def make(
         parameters=arguments.schema(model),
         fn_metadata=plain.fn_metadata,
         is_async=True,
-        annotations=ToolAnnotations(
-            read_only_hint=read_only,
-            destructive_hint=destructive,
-            idempotent_hint=idempotent,
-            open_world_hint=False,
-        ),
+        annotations=_annotations(read_only=read_only, destructive=destructive, idempotent=idempotent),
         handler=handler,
         arguments_model=model,
         who=who,
+    )
+
+
+def _annotations(*, read_only: bool, destructive: bool, idempotent: bool) -> ToolAnnotations:
+    """Say only what differs from the protocol's defaults: every character is paid for in each conversation."""
+    if read_only:
+        return ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    return ToolAnnotations(
+        destructive_hint=destructive, idempotent_hint=True if idempotent else None, open_world_hint=False
     )
 
 

@@ -1,0 +1,92 @@
+# One virtual environment, made from a lock of versions and hashes. Works with GNU make 3.81 and later.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+UPGRADE ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+INSTALL := $(PIP) install --only-binary :all: --require-hashes
+INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation -e .
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo run test test-examples check bench soak lock clean distclean
+
+help: ## Say what can be made
+	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv-3.13] [ARGS='-k lease']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## Show the whole loop on sample data, no account needed
+	@$(BIN)/taskqueue-mcp demo $(ARGS)
+
+run: $(VENV)/.run ## Serve the queue on this machine, with a worker beside it
+	@$(BIN)/taskqueue-mcp serve --with-worker $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests
+	@$(BIN)/python -m pytest -q --ignore=tests/examples $(ARGS)
+
+test-examples: $(VENV)/.examples ## Run the tests of examples/ (downloads the model vendors' clients, some 100 MB)
+	@TASKQUEUE_CI=1 $(BIN)/python -m pytest -q tests/examples $(ARGS)
+
+check: $(VENV)/.dev ## Check format, lint, types and the direction of imports
+	@broken=0; \
+	$(BIN)/ruff format --check --quiet . && echo "format: as ruff has it" || broken=1; \
+	$(BIN)/ruff check --quiet . && echo "lint: nothing found" || broken=1; \
+	$(BIN)/mypy || broken=1; \
+	$(BIN)/lint-imports --no-logo || broken=1; \
+	exit $$broken
+
+bench: $(VENV)/.run ## Measure throughput and latency on this machine
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.dev ## Run the long tests: crashes, clock jumps, full disks
+	@$(BIN)/python -m pytest -q --soak --timeout=0 --ignore=tests/examples $(ARGS)
+
+lock: $(VENV)/.dev ## Remake the locks from pyproject.toml (UPGRADE=1 takes the newest versions)
+	@$(COMPILE) pyproject.toml requirements/build.in -o requirements/run.txt
+	@$(COMPILE) pyproject.toml --group dev requirements/build.in requirements/dev.in \
+		-c requirements/run.txt -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra examples -c requirements/dev.txt -o requirements/examples.txt
+	@for lock in requirements/*.txt; do \
+		{ echo "# Made by 'make lock': names, versions and hashes."; grep -v -e '://' -e '^#' -e '^--' $$lock; } \
+			> $$lock.new && mv $$lock.new $$lock || exit 1; \
+		echo "$$lock: $$(grep -c == $$lock) packages"; \
+	done
+
+clean: ## Remove caches, builds and what the demo made
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist demo-output
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the virtual environments too
+	@rm -rf .venv .venv-* .ci/node/node_modules
+
+# A stamp a lock: a second call installs nothing until the lock or the project's own metadata changes.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not. Name one that is: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@printf '*\n' > $(VENV)/.gitignore
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "installing requirements/run.txt"
+	@$(INSTALL) -r requirements/run.txt
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing requirements/dev.txt"
+	@$(INSTALL) -r requirements/dev.txt
+	@$(INSTALL_PROJECT)
+	@touch $(VENV)/.run $@
+
+$(VENV)/.examples: requirements/examples.txt $(VENV)/.dev
+	@echo "installing requirements/examples.txt"
+	@$(INSTALL) -r requirements/examples.txt
+	@touch $@

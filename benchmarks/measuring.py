@@ -1,0 +1,59 @@
+"""Rounds, medians and small tables: what every subject shares."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure; `met` is None where there is no target."""
+
+    name: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+def at_least(name: str, measured: float, target: float, detail: str = "") -> Figure:
+    """A ratio that has to reach its target."""
+    return Figure(name, _with(f"{measured:.2f}x", detail), f">= {target:g}x", measured >= target)
+
+
+def at_most(name: str, measured: float, target: float, unit: str = "x", detail: str = "") -> Figure:
+    """A figure that has to stay below its target."""
+    return Figure(name, _with(f"{measured:.3g} {unit}", detail), f"<= {target:g} {unit}", measured <= target)
+
+
+def _with(text: str, detail: str) -> str:
+    return f"{text} ({detail})" if detail else text
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' own ratios: what slows a whole round down leaves it as it is."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def show(title: str, figures: Sequence[Figure]) -> None:
+    """Print one subject's table."""
+    print(f"\n{title}")
+    widths = [max(len(getattr(each, part)) for each in figures) for part in ("name", "measured", "target")]
+    for each in figures:
+        verdict = {True: "met", False: "MISSED", None: ""}[each.met]
+        cells = (each.name.ljust(widths[0]), each.measured.ljust(widths[1]), each.target.ljust(widths[2]), verdict)
+        print(("  " + "  ".join(cells)).rstrip(), flush=True)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder on the disk that the temporary files lie on."""
+    with tempfile.TemporaryDirectory(prefix="taskqueue-bench-", ignore_cleanup_errors=True) as path:
+        yield Path(path)

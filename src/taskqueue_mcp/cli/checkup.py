@@ -1,0 +1,245 @@
+"""What `doctor` looks at. Each check returns what it found and, where it is not well, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskqueue_mcp import app
+from taskqueue_mcp.auth import local_person
+from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.executors.shell import Shell
+from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.settings import LimitSettings, Settings, WorkerSettings, config_file
+from taskqueue_mcp.store import migrate, startup
+from taskqueue_mcp.store.opening import sqlite_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from taskqueue_mcp.app import App
+    from taskqueue_mcp.store import Transaction
+
+PLENTY = 1024 * 1024 * 1024
+SOON = 7 * 86_400 * 1_000_000
+DURABLE = {2: "full", 3: "extra"}
+SYNCHRONOUS = {0: "off", 1: "normal", **DURABLE}
+FROM_ELSEWHERE = {
+    "DATABASE_URL": "set TASKQUEUE_DATABASE=sqlite:////PATH/queue.db",
+    "REDIS_URL": "leave it out: the queue needs nothing beside its database",
+    "CLAUDE_CLI_PATH": "leave it out: Claude Code attaches with `claude mcp add taskqueue -- taskqueue-mcp stdio`",
+    "MAX_CONCURRENT_TASKS": "set TASKQUEUE_WORKER__CONCURRENCY",
+    "TASK_MAX_CONCURRENT": "set TASKQUEUE_WORKER__CONCURRENCY",
+    "TASK_TIMEOUT": "give timeout_seconds in the procedure, or with `tasks create --option timeout_seconds=300`",
+    "TASK_TIMEOUT_MS": "give timeout_seconds in the procedure, or with `tasks create --option timeout_seconds=300`",
+    "TASK_RETRY_ATTEMPTS": "set TASKQUEUE_LIMITS__MAX_ATTEMPTS",
+    "MCP_SERVER": "give --server to the worker and to commands",
+    "MCP_SERVER_URL": "give --server to the worker and to commands",
+    "POLL_INTERVAL": "leave it out: a claim waits for work and returns when it comes",
+    "DASHBOARD_EXECUTOR_AUTORUN": "run `taskqueue-mcp serve --with-worker`",
+    "DASHBOARD_EXECUTOR_INTERVAL": "leave it out: a claim waits for work and returns when it comes",
+}
+"""Names that the plans before this program used, and what does their work here."""
+NO_SETTINGS = {"TASKQUEUE_CONFIG", "TASKQUEUE_STDIO", "TASKQUEUE_CI"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `state` is ok, warn or fail."""
+
+    check: str
+    state: str
+    text: str
+    do: str = ""
+
+
+def python() -> Finding:
+    """Say which Python this is."""
+    found = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform}"
+    if sys.version_info < (3, 11):
+        return Finding("python", "fail", found, "use Python 3.11 or newer")
+    return Finding("python", "ok", found)
+
+
+def sqlite() -> Finding:
+    """Say whether the SQLite library can be trusted with two writers."""
+    try:
+        startup.check_library()
+    except TaskQueueError as error:
+        return Finding("sqlite", "fail", str(error))
+    return Finding("sqlite", "ok", f"{'.'.join(map(str, startup.SAFE_SQLITE))} or newer")
+
+
+def settings(found: Settings) -> Finding:
+    """Say where the settings come from."""
+    file = config_file()
+    if not file.is_file():
+        return Finding("settings", "ok", f"from the environment and defaults; zone {found.zone}")
+    if found.token is not None and sys.platform != "win32" and file.stat().st_mode & 0o077:
+        return Finding("settings", "warn", f"{file} can be read by other users", f"run: chmod 600 {file}")
+    return Finding("settings", "ok", f"{file} and the environment; zone {found.zone}")
+
+
+def environment() -> Iterator[Finding]:
+    """Find variables that mean something elsewhere, and misspelt ones of ours."""
+    for name, do in FROM_ELSEWHERE.items():
+        if name in os.environ:
+            yield Finding("environment", "warn", f"{name} is set and not read here", do)
+    known = NO_SETTINGS | {f"TASKQUEUE_{field.upper()}" for field in Settings.model_fields}
+    for group, model in (("LIMITS", LimitSettings), ("WORKER", WorkerSettings)):
+        known |= {f"TASKQUEUE_{group}__{field.upper()}" for field in model.model_fields}
+    open_ended = ("TASKQUEUE_WORKER__SOURCES__", "TASKQUEUE_EXECUTOR_OF_TYPE__")
+    for name in sorted(os.environ):
+        if name.startswith("TASKQUEUE_") and name not in known and not name.startswith(open_ended):
+            yield Finding("environment", "warn", f"{name} is no setting", "see the README for their names")
+
+
+async def database(found: Settings) -> list[Finding]:
+    """Open the database if there is one, as a server would, and read back what it promises."""
+    try:
+        path, _ = sqlite_file(found.database)
+        startup.check_place(path)
+        if not path.exists():
+            return [*_missing(path), *_disk(path)]
+        async with app.opened(found) as opened:
+            return [*await _promises(opened), *_rights(path), *_disk(path), *await _tokens(opened)]
+    except TaskQueueError as error:
+        return [Finding("database", "fail", str(error))]
+    except OSError as error:
+        return [Finding("database", "fail", f"{error.filename}: {error.strerror}", "choose another with --database")]
+
+
+def _missing(path: Path) -> Iterator[Finding]:
+    folder = _existing(path)
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("database", "warn", f"{path} does not exist yet", "the first command that uses it makes it")
+    else:
+        yield Finding("database", "fail", f"{path} cannot be made: {folder} is not a folder this user can write to",
+                      "choose another with --database")  # fmt: skip
+
+
+async def _promises(opened: App) -> Iterator[Finding]:
+    def read(transaction: Transaction) -> tuple[str, int, str, int]:
+        names = ("journal_mode", "synchronous", "user_version")
+        journal, synchronous, number = (_only(transaction, f"PRAGMA {name}") for name in names)
+        return str(journal), int(synchronous), str(_only(transaction, "SELECT sqlite_version()")), int(number)
+
+    journal, synchronous, version, number = await opened.database.read(read)
+    durable = f"SQLite {version}, journal {journal}, synchronous {SYNCHRONOUS.get(synchronous, synchronous)}"
+    findings = [Finding("database", "ok", f"{opened.settings.database} is sound")]
+    if journal == "wal" and synchronous in DURABLE:
+        findings.append(Finding("durability", "ok", durable))
+    else:
+        findings.append(Finding("durability", "warn", f"{durable}: a power cut may lose the last changes",
+                                "leave ?synchronous= out of --database"))  # fmt: skip
+    findings.append(Finding("schema", "ok", f"number {number} of {migrate.latest()}"))
+    return iter(findings)
+
+
+def _only(transaction: Transaction, sql: str) -> object:
+    row = transaction.first(sql)
+    return None if row is None else row[0]
+
+
+def _rights(path: Path) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        return
+    folder = path.parent.stat()
+    if folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX:
+        yield Finding("rights", "warn", f"other users can write to {path.parent}", f"run: chmod go-w {path.parent}")
+        return
+    beside = [file for file in path.parent.glob(f"{path.name}*") if file.is_file() and file.stat().st_mode & 0o077]
+    if beside:
+        names = " ".join(str(file) for file in beside)
+        yield Finding("rights", "warn", f"other users can read {names}", f"run: chmod 600 {names}")
+    else:
+        yield Finding("rights", "ok", "only this user can read the database")
+
+
+def _disk(path: Path) -> Iterator[Finding]:
+    free = startup.free_bytes(_existing(path) / path.name)
+    text = f"{free // 1_048_576:,} MiB free"
+    if free < startup.LEAST_FREE:
+        yield Finding("disk", "fail", text, f"free at least {startup.LEAST_FREE // 1_048_576} MiB")
+    elif free < PLENTY:
+        yield Finding("disk", "warn", text, "free some space before it is full")
+    else:
+        yield Finding("disk", "ok", text)
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in path.parents if parent.exists())
+
+
+async def _tokens(opened: App) -> Iterator[Finding]:
+    now = await opened.queue.now()
+    tokens = await opened.auth.list(local_person())
+    live = [token for token in tokens if token.revoked_at is None and (token.expires_at or now + 1) > now]
+    soon = [token.name for token in live if token.expires_at is not None and token.expires_at < now + SOON]
+    if soon:
+        do = "make new ones with: taskqueue-mcp tokens create"
+        return iter([Finding("tokens", "warn", f"{', '.join(soon)} will expire within a week", do)])
+    if not live and opened.settings.token is None:
+        return iter([Finding("tokens", "ok", "none yet; `serve` makes the first one")])
+    fixed = ", and TASKQUEUE_TOKEN" if opened.settings.token is not None else ""
+    return iter([Finding("tokens", "ok", f"{len(live)} live{fixed}")])
+
+
+def procedures(found: Settings) -> Iterator[Finding]:
+    """Find procedures that cannot be followed."""
+    if not found.sops.is_dir():
+        yield Finding("sops", "warn", f"{found.sops} is no folder", "make it, or set TASKQUEUE_SOPS")
+        return
+    folder = ProcedureFolder(found.sops)
+    faults = folder.check()
+    for fault in faults:
+        yield Finding("sops", "warn", str(fault), "correct the file")
+    if not faults:
+        yield Finding("sops", "ok", f"{len(folder.list())} procedures in {found.sops}")
+
+
+def executors(found: Settings) -> Iterator[Finding]:
+    """Say whether this machine's worker could do what it is set up for."""
+    worker = found.worker
+    for name in worker.executors:
+        match name:
+            case "shell":
+                yield _shell(worker)
+            case "report":
+                yield _report(worker)
+            case _:
+                do = "set TASKQUEUE_WORKER__EXECUTORS to some of report, shell"
+                yield Finding("worker", "fail", f"there is no executor {name!r}", do)
+    if worker.output is not None:
+        folder = worker.output if worker.output.exists() else _existing(worker.output.absolute())
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            yield Finding("worker", "ok", f"results go to {worker.output}")
+        else:
+            do = "choose another with TASKQUEUE_WORKER__OUTPUT"
+            yield Finding("worker", "fail", f"this user cannot write results to {worker.output}", do)
+
+
+def _shell(worker: WorkerSettings) -> Finding:
+    try:
+        Shell(allow=worker.shell_allow, env_names=worker.shell_env, folder=worker.shell_folder)
+    except TaskQueueError as error:
+        return Finding("worker", "fail", str(error), "correct TASKQUEUE_WORKER__SHELL_ALLOW")
+    if not worker.shell_allow:
+        do = "list commands in TASKQUEUE_WORKER__SHELL_ALLOW when it should run some"
+        return Finding("worker", "ok", f"shell may run no command; {do}")
+    return Finding("worker", "ok", f"shell may run {', '.join(worker.shell_allow)}")
+
+
+def _report(worker: WorkerSettings) -> Finding:
+    missing = [f"{name} ({path})" for name, path in worker.sources.items() if not path.is_file()]
+    if missing:
+        return Finding("worker", "fail", f"report: no file behind the source {', '.join(missing)}", "correct its path")
+    if not worker.sources:
+        do = "name one with TASKQUEUE_WORKER__SOURCES or `worker --source NAME=PATH`"
+        return Finding("worker", "ok", f"report has no source to read; {do}")
+    return Finding("worker", "ok", f"report reads {', '.join(worker.sources)}")

@@ -1,0 +1,266 @@
+"""The door through a server: the same questions, asked of its MCP tools."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import httpx2
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+
+from taskqueue_mcp.cli.door import LONGEST_WAIT
+from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.model import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from taskqueue_mcp.store.lists import Filter
+    from taskqueue_mcp.taskqueue import NewSchedule, NewTask
+
+Json = dict[str, Any]
+PREVIEWED = 5
+"""How many runs a server's `manage_schedule` shows."""
+HISTORY = 20
+"""How many due times it shows."""
+TIMEOUT = httpx2.Timeout(10.0, read=LONGEST_WAIT + 30.0)
+
+
+class Unreachable(TaskQueueError):
+    """The server does not answer, or not as one of ours."""
+
+    code = "unreachable"
+
+
+class Refused(TaskQueueError):
+    """The server said no."""
+
+    code = "refused"
+
+
+class Remote:
+    """The queue of a running server, as far as the token's scopes go."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def create_task(self, new: NewTask) -> Json:
+        """Return `{task, created}`."""
+        return await self._call(
+            "create_task",
+            **new.wanted.given(),
+            run_at=new.run_at,
+            depends_on=[str(other) for other in new.depends_on] or None,
+            idempotency_key=new.idempotency_key,
+            requires_approval=new.requires_approval or None,
+            requested_by=new.requested_by,
+        )
+
+    async def list_tasks(self, narrowed: Filter, cursor: str | None, limit: int) -> Json:
+        """Return `{tasks, count, next_cursor}`, newest first."""
+        return await self._call(
+            "list_tasks",
+            status=",".join(narrowed.status) or None,
+            task_type=narrowed.task_type,
+            queue=narrowed.queue,
+            tag=narrowed.tag,
+            search=narrowed.search,
+            created_by=narrowed.created_by,
+            cursor=cursor,
+            limit=limit,
+        )
+
+    async def list_ready(self, queue: str | None, task_type: str | None, cursor: str | None, limit: int) -> Json:
+        """Return `{tasks, count, next_cursor}` in the order of claiming."""
+        return await self._call("list_ready", queue=queue, task_type=task_type, cursor=cursor, limit=limit)
+
+    async def get_task(self, task_id: str) -> Json:
+        """Return the task whole; what is too long for an answer is cut and listed under `truncated`."""
+        found = await self._call("get_task", task_id=task_id)
+        task: Json = found["task"]
+        if found.get("truncated"):
+            task["truncated"] = found["truncated"]
+        return task
+
+    async def events(self, task_id: str) -> list[Json]:
+        """Return every event of a task, oldest first."""
+        return [event async for page in self._pages(task_id, "events") for event in page["events"]]
+
+    async def log(self, task_id: str) -> str:
+        """Return the log of a task's attempts."""
+        return "".join([page["text"] async for page in self._pages(task_id, "log")])
+
+    async def wait(self, task_id: str, seconds: float) -> Json:
+        """Wait until a task is final or needs a person; return it as it is then."""
+        found = await self._call("get_task", task_id=task_id, wait_seconds=min(seconds, LONGEST_WAIT), detail="summary")
+        task: Json = found["task"]
+        return task
+
+    async def follow(self, task_id: str) -> AsyncIterator[tuple[Json, list[Json]]]:
+        """Yield a task with its new events each time that there are some, until it is final."""
+        seen, page_at = 0, None
+        found = await self._call("get_task", task_id=task_id, detail="summary")
+        while True:
+            news: list[Json] = []
+            async for page in self._pages(task_id, "events", page_at):
+                news += [event for event in page["events"] if event["seq"] > seen]
+                page_at = page["next_cursor"] or page_at
+            if news:
+                seen = news[-1]["seq"]
+                yield found["task"], news
+            elif found["task"]["status"] in FINAL:
+                return
+            found = await self._call(
+                "get_task", task_id=task_id, detail="summary", wait_seconds=LONGEST_WAIT, cursor=found["cursor"]
+            )
+
+    async def cancel_task(self, task_id: str, reason: str | None) -> Json:
+        """Return the cancelled task."""
+        task: Json = (await self._call("cancel_task", task_id=task_id, reason=reason))["task"]
+        return task
+
+    async def answer_task(self, task_id: str, action: str, answer: str | None) -> Json:
+        """Approve, reject, answer, retry or run now; return the task."""
+        task: Json = (await self._call("answer_task", task_id=task_id, action=action, answer=answer))["task"]
+        return task
+
+    async def put_schedule(self, new: NewSchedule) -> Json:
+        """Return `{schedule, next_runs, created}`."""
+        if new.grace_seconds is not None:
+            raise click.UsageError("a server's schedule_task takes no --grace; set it with --database")
+        return await self._call(
+            "schedule_task",
+            **new.wanted.given(),
+            name=new.name,
+            cron=new.cron,
+            timezone=new.timezone,
+            misfire=new.misfire,
+            overlap=new.overlap,
+            enabled=new.enabled,
+        )
+
+    async def list_schedules(self) -> list[Json]:
+        """Return every schedule."""
+        found: list[Json] = (await self._call("manage_schedule", action="list"))["schedules"]
+        return found
+
+    async def preview_schedule(self, name: str, count: int) -> Json:
+        """Return `{schedule, next_runs}`."""
+        if count > PREVIEWED:
+            raise click.UsageError(f"a server shows the next {PREVIEWED} runs; see more with --database")
+        found = await self._call("manage_schedule", action="preview", name=name)
+        return {**found, "next_runs": found["next_runs"][:count]}
+
+    async def switch_schedule(self, name: str, *, enabled: bool) -> Json:
+        """Pause or resume a schedule; return `{schedule, next_runs}`."""
+        return await self._call("manage_schedule", action="resume" if enabled else "pause", name=name)
+
+    async def run_schedule(self, name: str) -> Json:
+        """Return the task of a run of its own."""
+        task: Json = (await self._call("manage_schedule", action="run_now", name=name))["task"]
+        return task
+
+    async def delete_schedule(self, name: str) -> Json:
+        """Return the schedule that was deleted."""
+        schedule: Json = (await self._call("manage_schedule", action="delete", name=name))["schedule"]
+        return schedule
+
+    async def schedule_history(self, name: str, limit: int) -> list[Json]:
+        """Return how past due times ended, newest first."""
+        if limit > HISTORY:
+            raise click.UsageError(f"a server shows the last {HISTORY} due times; see more with --database")
+        found: list[Json] = (await self._call("manage_schedule", action="history", name=name))["occurrences"]
+        return found[:limit]
+
+    async def _pages(self, task_id: str, part: str, cursor: str | None = None) -> AsyncIterator[Json]:
+        while True:
+            page = await self._call("get_task", task_id=task_id, detail=part, cursor=cursor)
+            yield page
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def _call(self, tool: str, **arguments: Any) -> Json:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        result = await self._client.call_tool(tool, given)
+        told: Json = result.structured_content or {}
+        if result.is_error:
+            said = " ".join(part.text for part in result.content if part.type == "text")
+            raise Refused(str(told.get("message") or said or f"{tool} failed on the server"))
+        return told
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, token: str | None) -> AsyncIterator[Remote]:
+    """Connect to a server.
+
+    Raises:
+        click.UsageError: the URL or the token is none.
+        Unreachable: nothing answers there, or it wants another token.
+    """
+    endpoint = _endpoint(url)
+    if token is None:
+        raise click.UsageError("a server wants a token; give --token or set TASKQUEUE_TOKEN")
+    if not token.isascii() or not token.isprintable():
+        raise click.UsageError("--token holds characters that no token has; copy it again")
+    refused = _Refused()
+    for noisy in ("mcp", "httpx2", "client"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    try:
+        async with (
+            httpx2.AsyncClient(
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=TIMEOUT,
+                event_hooks={"response": [refused.look]},
+            ) as http,
+            Client(streamable_http_client(endpoint, http_client=http)) as client,
+        ):
+            yield Remote(client)
+    except (BaseExceptionGroup, MCPError, httpx2.HTTPError, OSError) as error:
+        raise _translated(error, endpoint, refused.status) from error
+
+
+class _Refused:
+    """Remembers the status with which the server turned us away: the client's own error does not say it."""
+
+    status: int | None = None
+
+    async def look(self, response: httpx2.Response) -> None:
+        if response.status_code in {401, 403, 421}:
+            self.status = response.status_code
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise click.UsageError(f"--server {url!r} is no URL; use one such as http://127.0.0.1:8080")
+    return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/mcp"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _translated(error: BaseException, endpoint: str, status: int | None) -> BaseException:
+    leaves = list(_leaves(error))
+    ours = next((leaf for leaf in leaves if isinstance(leaf, TaskQueueError | click.ClickException)), None)
+    if ours is not None:
+        return ours
+    match status:
+        case 401:
+            return Unreachable(f"{endpoint} does not know this token; make one there with: taskqueue-mcp tokens create")
+        case 403 | 421:
+            return Unreachable(f"{endpoint} does not serve this host name; add it to its allowed_hosts")
+    known = next((leaf for leaf in leaves if isinstance(leaf, MCPError | httpx2.HTTPError | OSError)), None)
+    if known is None:
+        return error
+    why = str(known) or type(known).__name__
+    return Unreachable(f"cannot speak with {endpoint}: {why}; is it running, and is this its address?")

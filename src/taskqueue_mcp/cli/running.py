@@ -1,0 +1,110 @@
+"""`serve`, `stdio`, `worker`, `demo`: options in, and over to `app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskqueue_mcp.cli.reaching import DATABASE, SERVER, TOKEN, Reach, here
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+PAIR = "NAME=PATH"
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="8080 unless given; 0 takes a free one.")
+@click.option("--with-worker", is_flag=True, help="Run a worker in the same process.")
+@click.option("--no-scheduler", is_flag=True, help="Leave the ticking to another process.")
+@DATABASE
+def serve(*, host: str | None, port: int | None, with_worker: bool, no_scheduler: bool) -> int:
+    """Serve the queue over HTTP: MCP at /mcp, with the scheduler."""
+    from taskqueue_mcp import app  # noqa: PLC0415 - help does without
+    from taskqueue_mcp.settings import load_settings  # noqa: PLC0415 - help does without
+
+    settings = load_settings(database=here().database, host=host, port=port)
+    return app.serve(settings, with_worker=with_worker, scheduler=not no_scheduler)
+
+
+@click.command()
+@click.option("--as", "name", metavar="NAME", help="Principal to speak for; the client's own name unless given.")
+@click.option("--scope", multiple=True, help="enqueue, work, answer, admin; enqueue and work unless given.")
+@DATABASE
+def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
+    """Serve the queue to one MCP client over stdin and stdout."""
+    from taskqueue_mcp import app  # noqa: PLC0415 - help does without
+    from taskqueue_mcp.auth import read_scopes  # noqa: PLC0415 - help does without
+
+    scopes = read_scopes(scope or ("enqueue", "work"))
+    return app.run_stdio(here().settings(), name=name, scopes=scopes)
+
+
+@click.command()
+@click.option("--queue", "queues", multiple=True, help="Take tasks of this queue only; may be given more than once.")
+@click.option("--type", "types", multiple=True, help="Take tasks of this type only.")
+@click.option("--executor", "executors", multiple=True, help="Have this executor only.")
+@click.option("--concurrency", type=click.IntRange(1, 64), help="Tasks at once.")
+@click.option("--once", is_flag=True, help="End when nothing is ready any more.")
+@click.option("--name", help="Name of this worker, always the same.")
+@click.option("--output", type=FOLDER, help="Folder that results are written to.")
+@click.option("--source", multiple=True, metavar=PAIR, help="A database that reports may read.")
+@click.option("--allow", multiple=True, metavar="COMMAND", help="A command that shell tasks may run.")
+@click.option(
+    "--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For work to end after SIGTERM."
+)
+@DATABASE
+@SERVER
+@TOKEN
+def worker(
+    *, queues: tuple[str, ...], types: tuple[str, ...], executors: tuple[str, ...], concurrency: int | None,
+    once: bool, name: str | None, output: Path | None, source: tuple[str, ...], allow: tuple[str, ...],
+    drain_seconds: float,
+) -> int:  # fmt: skip
+    """Claim tasks, carry them out, report what came of it. SIGTERM hands back what is unfinished, at no cost."""
+    from taskqueue_mcp import app  # noqa: PLC0415 - help does without
+    from taskqueue_mcp.settings import load_settings  # noqa: PLC0415 - help does without
+
+    reach = Reach.given()
+    given: dict[str, Any] = {
+        "output": None if output is None else output.expanduser().absolute(),
+        "sources": _sources(source),
+        "shell_allow": list(allow),
+        "executors": list(executors),
+        "concurrency": concurrency,
+    }
+    own = {key: value for key, value in given.items() if value}
+    settings = load_settings(database=reach.database, token=reach.token, worker=own or None)
+    return app.run_worker(
+        settings,
+        server=reach.server,
+        token=None if reach.server is None else settings.token,
+        queues=queues,
+        types=types,
+        executors=tuple(settings.worker.executors),
+        concurrency=settings.worker.concurrency,
+        once=once,
+        name=name,
+        drain_seconds=drain_seconds,
+    )
+
+
+@click.command()
+@click.option("--output", type=FOLDER, help="Folder to put the report into.")
+@click.option("--keep", is_flag=True, help="Leave the server running at the end.")
+def demo(*, output: Path | None, keep: bool) -> int:
+    """Show the whole loop on sample data: enqueue, claim, work, result. No account is needed."""
+    from taskqueue_mcp.cli.demo import run  # noqa: PLC0415 - help does without
+
+    return run(output=output, keep=keep)
+
+
+def _sources(given: tuple[str, ...]) -> dict[str, Path]:
+    found = {}
+    for pair in given:
+        name, _, path = pair.partition("=")
+        if not name or not path:
+            raise click.BadParameter(f"{pair!r} is not {PAIR}", param_hint="--source")
+        found[name] = Path(path).expanduser().absolute()
+    return found

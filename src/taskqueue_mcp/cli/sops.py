@@ -1,0 +1,85 @@
+"""`sops`: the procedures, as they stand in their folder now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from taskqueue_mcp.cli.output import shortened
+from taskqueue_mcp.cli.reaching import local, reaching
+from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.procedures import Fault, ProcedureFolder, tidy
+from taskqueue_mcp.surfaces import views
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.cli.output import Out
+    from taskqueue_mcp.settings import Settings
+
+
+@click.group()
+@reaching
+def sops() -> None:
+    """Look at the procedures and check them. The folder is ./sops, or TASKQUEUE_SOPS."""
+
+
+@sops.command("list")
+@local
+def list_(settings: Settings, out: Out) -> None:
+    """Show every procedure that can be followed."""
+    found = [views.procedure(each) for each in ProcedureFolder(settings.sops).list()]
+
+    def view() -> None:
+        rows = [
+            (
+                each["path"],
+                each.get("task_type", ""),
+                each.get("executor", ""),
+                ", ".join(each.get("params", ())),
+                shortened(each["title"]),
+            )
+            for each in found
+        ]
+        out.table(("path", "type", "executor", "params", "title"), rows, flexible="title")
+
+    out.show({"procedures": found, "count": len(found)}, view)
+
+
+@sops.command()
+@click.argument("path")
+@local
+def show(settings: Settings, out: Out, *, path: str) -> None:
+    """Print a procedure's text. PATH is as a task names it: inventory/reorder_rules.md."""
+    found = ProcedureFolder(settings.sops).load(path)
+    out.show({**views.procedure(found), "text": found.text}, lambda: out.text(found.text))
+
+
+@sops.command()
+@click.argument("path", required=False)
+@local
+def check(settings: Settings, out: Out, *, path: str | None) -> int:
+    """Check all procedures, those in the folder PATH, or the procedure PATH; exits 1 with every fault on a line."""
+    faults = _faults(settings, path)
+
+    def view() -> None:
+        for fault in faults:
+            out.line(str(fault))
+        if not faults:
+            out.line("no faults")
+
+    out.show({"faults": [{"path": fault.path, "message": fault.message} for fault in faults]}, view)
+    return 1 if faults else 0
+
+
+def _faults(settings: Settings, path: str | None) -> list[Fault]:
+    if path is None:
+        return ProcedureFolder(settings.sops).check()
+    if Path(path).is_dir():
+        return ProcedureFolder(Path(path)).check()
+    inside = tidy(path)
+    try:
+        ProcedureFolder(settings.sops).load(path)
+    except TaskQueueError as error:
+        return [Fault(inside, str(error).removeprefix(f"{inside}: "))]
+    return []

@@ -1,0 +1,323 @@
+"""One attempt: confirm the lease, carry the task out beside a heartbeat and an eye on the task, settle it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import anyio
+import anyio.to_thread
+
+from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
+from taskqueue_mcp.executors.base import Run, validate_params
+from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
+from taskqueue_mcp.procedures import fill_params, parse
+from taskqueue_mcp.worker import claims, outcomes
+from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
+from taskqueue_mcp.worker.reporting import Reporter
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from taskqueue_mcp.executors.base import Executor, Params, Registry
+    from taskqueue_mcp.outputs.folder import OutputFolder
+    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.worker.claims import Claim
+    from taskqueue_mcp.worker.connection import Connection
+
+log = logging.getLogger(__name__)
+
+MOST_SECONDS_BETWEEN_BEATS: Final = 30.0
+WATCH_SECONDS: Final = 45.0
+"""How long one look at the task is parked; it comes back at once when the task is cancelled."""
+LEAST_SECONDS_BETWEEN_LOOKS: Final = 1.0
+STOP_SECONDS: Final = 0.5
+"""How long an executor has to end by itself once `run.stop` is set; then it is broken off."""
+BREAK_OFF_SECONDS: Final = 3.0
+"""How long that may take; an executor that sits in a thread of its own is then left behind."""
+BACKSTOP_SECONDS: Final = 5.0
+"""How much later than the executor's own time-out ours comes: the executor can say more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every attempt of a worker is carried out with."""
+
+    connection: Connection
+    registry: Registry
+    outputs: OutputFolder
+    lease_seconds: int
+    left_behind: set[asyncio.Task[Outcome]]
+
+
+class Attempt:
+    """A task in our hands, from the claim to its outcome."""
+
+    def __init__(self, means: Means, claim: Claim) -> None:
+        self._means = means
+        self._claim = claim
+        self._call = means.connection.call
+        beat = min(means.lease_seconds / 3, MOST_SECONDS_BETWEEN_BEATS)
+        self._reporter = Reporter(means.connection, claim.lease, beat_seconds=beat)
+        self._stop = anyio.Event()
+        self._lost = ""
+        self._shutting_down = False
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._named = f"{claim.name} attempt {claim.attempt}"
+
+    def shut_down(self) -> None:
+        """Have the executor end now; what it has not completed is handed back at no cost."""
+        self._shutting_down = True
+        self._stop.set()
+
+    def lose(self, why: str) -> None:
+        """Have the executor end now, and drop what it comes to: the task is not ours any more."""
+        self._lost = self._lost or why
+        self._stop.set()
+
+    async def carry_out(self) -> None:
+        """Do the task and settle it; an outcome that nobody wants any more is dropped."""
+        begun = anyio.current_time()
+        try:
+            confirmed = await self._call("update_task", {"lease": self._claim.lease})
+        except TaskQueueError as error:
+            log.warning("%s was lost before it began: %r", self._named, str(error))
+            return
+        expires_at = datetime.fromisoformat(confirmed["task"]["lease_expires_at"])
+        try:
+            outcome = await self._supervised(expires_at - timedelta(seconds=self._means.lease_seconds))
+            if self._lost:
+                log.warning("%s was dropped: %r", self._named, self._lost)
+                return
+            await self._settle(self._judged(outcome), begun)
+        finally:
+            if self._folder is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._folder.cleanup)
+
+    async def _supervised(self, now: datetime) -> Outcome:
+        async with anyio.create_task_group() as beside:
+            reported = anyio.Event()
+
+            async def report() -> None:
+                try:
+                    await self._reporter.run()
+                except LeaseLost as error:
+                    self.lose(str(error))
+                reported.set()
+
+            beside.start_soon(report)
+            beside.start_soon(self._watch)
+            outcome = await self._ended(now)
+            self._reporter.close()
+            if not self._lost:
+                await reported.wait()
+            beside.cancel_scope.cancel()
+        return outcome
+
+    async def _watch(self) -> None:
+        """Learn of a cancel at once: a parked look at the task returns when it becomes final."""
+        arguments = {"task_id": self._claim.name, "wait_seconds": WATCH_SECONDS, "detail": "summary"}
+        while True:
+            looked_at = anyio.current_time()
+            try:
+                answer = await self._call("get_task", arguments, parked=WATCH_SECONDS)
+            except NotFound as error:
+                self.lose(str(error))
+                return
+            except TaskQueueError as error:
+                log.warning("%s cannot be watched, so a cancel is noticed later: %r", self._named, str(error))
+                return
+            task = answer["task"]
+            if (task["status"], task["attempt"]) != ("in_progress", self._claim.attempt):
+                why = f": {task['error']}" if task.get("error") else ""
+                self.lose(f"the task is {task['status']}{why}")
+                return
+            await anyio.sleep(max(0.0, looked_at + LEAST_SECONDS_BETWEEN_LOOKS - anyio.current_time()))
+
+    async def _ended(self, now: datetime) -> Outcome:
+        """Run the executor until it is over, told to stop, or out of time; then see to it that it ends.
+
+        It runs in a task that nothing waits for in the end: a thread cannot be killed, and one that never returns
+        must hold up neither the time-out nor the end of the worker.
+        """
+        scope = anyio.CancelScope()
+        running = asyncio.ensure_future(self._carried_out(scope, now))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        seconds = self._claim.task.get("timeout_seconds")
+        limit = None if seconds is None else seconds + BACKSTOP_SECONDS
+        timed_out = False
+        try:
+            await asyncio.wait({running, stopped}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            timed_out = not running.done() and not self._stop.is_set()
+            self._stop.set()
+            await asyncio.wait({running}, timeout=STOP_SECONDS)
+        finally:
+            stopped.cancel()
+            self._stop.set()
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({running}, timeout=BREAK_OFF_SECONDS)
+            if not running.done():
+                self._leave_behind(running)
+        if timed_out:
+            return Failed(f"timed out after {seconds} s; give it longer with timeout_seconds")
+        return running.result() if running.done() else Returned(None, "the executor did not end when told to")
+
+    def _leave_behind(self, running: asyncio.Task[Outcome]) -> None:
+        log.error("the executor of %s does not end and is left behind", self._named)
+        self._means.left_behind.add(running)
+        running.add_done_callback(self._means.left_behind.discard)
+
+    async def _carried_out(self, scope: anyio.CancelScope, now: datetime) -> Outcome:
+        with scope:
+            try:
+                claim = await claims.whole(self._means.connection, self._claim)
+                executor = self._executor()
+                procedure = _procedure(claim)
+                params = _params(executor, claim, procedure)
+                run = self._run(claim, procedure, now)
+            except TaskQueueError as error:
+                return Failed(str(error), permanent=True)
+            except OSError as error:
+                return Failed(f"no working directory could be made: {error.strerror or error}")
+            return await self._outcome_of(executor, params, run, scope)
+        return Returned(None, "broken off")
+
+    async def _outcome_of(self, executor: Executor[Any], params: Params, run: Run, scope: anyio.CancelScope) -> Outcome:
+        try:
+            outcome: object = await executor.run(params, run)
+        except asyncio.CancelledError:
+            if scope.cancel_called:
+                raise
+            return Failed("CancelledError: the executor was cancelled from within")
+        # An executor is anyone's code: what it throws is a failure of this attempt and of nothing else.
+        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
+            self._reporter.log(traceback.format_exc())
+            return Failed(in_a_line(leaf(error)))
+        if isinstance(outcome, Completed | Failed | Returned):
+            return outcome
+        return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
+
+    def _executor(self) -> Executor[Any]:
+        registry = self._means.registry
+        wanted = str(self._claim.task.get("executor", ""))
+        if wanted not in registry:
+            raise InvalidInput(f"this worker has no executor {wanted[:60]!a}; it has {', '.join(sorted(registry))}")
+        return registry[wanted]
+
+    def _run(self, claim: Claim, procedure: Procedure | None, now: datetime) -> Run:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=f"taskqueue-{claim.name}.{claim.attempt}-", ignore_cleanup_errors=True
+        )
+        zone = _zone(claim.task.get("zone"))
+        due_date = claim.task.get("due_date")
+        local = now.astimezone(zone)
+        return Run(
+            task_id=claim.number,
+            attempt=claim.attempt,
+            title=claim.task["title"],
+            instructions=claim.task.get("instructions", ""),
+            task=claim.task,
+            procedure=procedure,
+            inputs=claim.inputs,
+            earlier_attempts=claim.earlier_attempts,
+            due_date=date.fromisoformat(due_date) if due_date else local.date(),
+            now=local,
+            zone=zone,
+            outputs=self._means.outputs,
+            directory=Path(self._folder.name),
+            log=self._reporter.log,
+            progress=self._reporter.progress,
+            stop=self._stop,
+            timeout_seconds=claim.task.get("timeout_seconds"),
+        )
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        """A shutdown costs no failure, whatever its end looked like to the executor."""
+        if self._shutting_down and isinstance(outcome, Failed | Returned):
+            if isinstance(outcome, Returned) and outcome.kind is not None:
+                return outcome
+            return Returned(None, "the worker was stopped", usage=outcome.usage)
+        return outcome
+
+    async def _settle(self, outcome: Outcome, begun: float) -> None:
+        tool, arguments = await anyio.to_thread.run_sync(
+            partial(outcomes.as_call, self._claim.lease, outcome, self._means.outputs)
+        )
+        try:
+            answer = await self._call(tool, arguments)
+        except (LeaseLost, Conflict) as error:
+            log.warning("%s came too late: %r", self._named, str(error))
+        except TaskQueueError as error:
+            if not isinstance(outcome, Completed):
+                log.error("%s cannot be settled: %r", self._named, str(error))  # noqa: TRY400 - the queue's answer says it all
+                return
+            await self._settle(Failed(f"the queue refused the result: {error}", permanent=True), begun)
+        else:
+            self._say(outcome, answer["task"]["status"], anyio.current_time() - begun)
+
+    def _say(self, outcome: Outcome, status: str, seconds: float) -> None:
+        match outcome:
+            case Completed(summary=summary):
+                log.info("%s completed in %.1f s: %r", self._named, seconds, _shown(summary))
+            case Failed(error=error):
+                log.warning("%s failed after %.1f s (now %s): %r", self._named, seconds, status, _shown(error))
+            case Returned(kind=kind, why=why):
+                word = kind.value if kind else "release"
+                log.info("%s was handed back (%s): %r", self._named, word, _shown(why))
+
+
+def _procedure(claim: Claim) -> Procedure | None:
+    """Return the procedure that this attempt follows, from the text that came with its claim.
+
+    Raises:
+        InvalidInput: it cannot be followed; the task must not be done without it.
+    """
+    sent = claim.procedure
+    if sent is None:
+        if claim.task.get("sop"):
+            raise InvalidInput(f"the procedure {claim.task['sop']} did not come with the task")
+        return None
+    if sent.get("fault"):
+        raise InvalidInput(f"the procedure cannot be followed: {sent['fault']}")
+    procedure = parse(sent["path"], sent["text"])
+    if procedure.sha256 != sent["sha256"]:
+        raise InvalidInput(f"the text of {sent['path']} is not the one that this attempt is to follow")
+    return procedure
+
+
+def _params(executor: Executor[Any], claim: Claim, procedure: Procedure | None) -> Params:
+    """Return the task's parameters over the procedure's defaults, checked by both.
+
+    Raises:
+        InvalidInput: with what is wrong.
+    """
+    given = claim.params
+    if procedure is None:
+        return validate_params(executor, given)
+    # What is the executor's own (a report's `source`) a procedure need not declare, even a strict one.
+    declared = {param.name for param in procedure.params}
+    own = {name for name in given if name in executor.params.model_fields and name not in declared}
+    filled = fill_params(procedure, {name: value for name, value in given.items() if name not in own})
+    return validate_params(executor, filled | {name: given[name] for name in own})
+
+
+def _zone(name: str | None) -> tzinfo:
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"

@@ -1,0 +1,124 @@
+"""What an attempt says on its way: heartbeat, progress and log, in as few updates as will do."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from taskqueue_mcp.errors import LeaseLost, TaskQueueError
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.worker.connection import Connection
+
+log = logging.getLogger(__name__)
+
+PAUSE: Final = 1.0
+"""Seconds between two updates that have something to say."""
+FULL: Final = 32 * 1024
+"""Characters of log that do not wait for the pause."""
+LARGEST_PART: Final = 64 * 1024
+MOST_WAITING: Final = 1024 * 1024
+"""Characters of log that are kept while the queue is out of reach."""
+LONGEST_MESSAGE: Final = 500
+
+
+class Reporter:
+    """Renews a lease for as long as it runs, and takes progress and log along."""
+
+    def __init__(self, connection: Connection, lease: str, *, beat_seconds: float) -> None:
+        self._connection = connection
+        self._lease = lease
+        self._beat_seconds = beat_seconds
+        self._waiting: list[str] = []
+        self._size = 0
+        self._left_out = 0
+        self._progress: dict[str, Any] = {}
+        self._number = 0
+        self._news = anyio.Event()
+        self._hurry = anyio.Event()
+        self._closed = False
+
+    def log(self, text: str) -> None:
+        """Take text for the log; while the queue is out of reach, the oldest of it gives way."""
+        if not text:
+            return
+        self._waiting.append(text[-MOST_WAITING:])
+        self._size += len(self._waiting[-1])
+        while self._size > MOST_WAITING:
+            dropped = len(self._waiting.pop(0))
+            self._size -= dropped
+            self._left_out += dropped
+        self._news.set()
+        if self._size >= FULL:
+            self._hurry.set()
+
+    async def progress(self, percent: float | None, message: str = "") -> None:
+        """Note how far the attempt is; the newest word goes out with the next update."""
+        if percent is not None and math.isfinite(percent):
+            self._progress["progress"] = min(max(percent, 0.0), 100.0)
+        if message:
+            self._progress["message"] = message[:LONGEST_MESSAGE]
+        if self._progress:
+            self._news.set()
+        await anyio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Let `run` end once everything has been said."""
+        self._closed = True
+        self._news.set()
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Send what there is, and a heartbeat when there is nothing, until closed.
+
+        Raises:
+            LeaseLost: the attempt is not ours any more.
+        """
+        may_speak_at = 0.0
+        while True:
+            with anyio.move_on_after(self._beat_seconds):
+                await self._news.wait()
+                with anyio.move_on_after(may_speak_at - anyio.current_time()):
+                    await self._hurry.wait()
+            if self._closed and not (self._waiting or self._progress):
+                return
+            may_speak_at = anyio.current_time() + PAUSE
+            await self._send()
+
+    async def _send(self) -> None:
+        news = self._taken()
+        if news:
+            self._number += 1
+            news["seq"] = self._number
+        try:
+            answer = await self._connection.call("update_task", {"lease": self._lease, **news})
+        except LeaseLost:
+            raise
+        except TaskQueueError as error:
+            # What it refuses (a part over its limits) is left out; the attempt goes on.
+            log.warning("the queue refused an update: %r", str(error))
+        else:
+            if answer.get("stop"):
+                raise LeaseLost("the queue says to stop")
+
+    def _taken(self) -> dict[str, Any]:
+        news, self._progress = self._progress, {}
+        text = "".join(self._waiting)
+        if self._left_out:
+            text = f"… {self._left_out:,} characters left out …\n{text}"
+            self._left_out = 0
+        part, rest = text[:LARGEST_PART], text[LARGEST_PART:]
+        self._waiting, self._size = [rest] if rest else [], len(rest)
+        if part:
+            news["log"] = part
+        if not self._closed:
+            self._hurry = anyio.Event()
+            self._news = anyio.Event()
+            if rest:
+                self._news.set()
+                self._hurry.set()
+        return news
