@@ -28,6 +28,8 @@ from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads the anno
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.types import SubscriptionsListenRequestParams
 
+from taskqueue_mcp.model import Caller, Kind
+from taskqueue_mcp.surfaces.access import caller, current_caller
 from taskqueue_mcp.surfaces.mcp.stdio import LINE_LIMIT, run, serve_stdio
 
 if TYPE_CHECKING:
@@ -49,14 +51,16 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": "src", "PYTHONUNBUFFERED": ""}  # wha
 # ---- the server under test ----
 
 
-async def refuse_ping(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+async def slow_hello(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     if ctx.method == "ping":
         raise RuntimeError("the password is hunter2")
+    if ctx.method == "initialize":
+        await asyncio.sleep(0.02)  # what comes behind has to wait for it
     return await call_next(ctx)
 
 
 def build(stopping: asyncio.Event, listen: ListenHandler) -> MCPServer[Any]:
-    server: MCPServer[Any] = MCPServer("wire", log_level="CRITICAL", subscriptions=False, middleware=[refuse_ping])
+    server: MCPServer[Any] = MCPServer("wire", log_level="CRITICAL", subscriptions=False, middleware=[slow_hello])
     server._lowlevel_server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listen)
     add_plain_tools(server, stopping)
     add_odd_tools(server)
@@ -87,6 +91,10 @@ def add_plain_tools(server: MCPServer[Any], stopping: asyncio.Event) -> None:
     @server.tool(structured_output=False)
     async def who_was_cancelled() -> str:
         return ",".join(cancelled)
+
+    @server.tool(structured_output=False)
+    async def whoami() -> str:
+        return caller().name
 
     @server.tool(structured_output=False)
     async def threads() -> int:
@@ -121,6 +129,7 @@ def main() -> None:
         sys.stdout.write("printed before\n")
 
     async def serve() -> None:
+        current_caller.set(Caller("gemini", Kind.AGENT, frozenset()))
         await serve_stdio(server, stopping=stopping, on_stop=listen.close)
 
     if "asyncio" in sys.argv:
@@ -320,7 +329,7 @@ def test_discover_then_modern_calls_stay_modern(peer: Peer) -> None:
 
 def test_a_handshake_straight_away_opens_the_old_era(peer: Peer) -> None:
     peer.shake_hands()
-    assert len(peer.ask("tools/list")["result"]["tools"]) == 8
+    assert len(peer.ask("tools/list")["result"]["tools"]) == 9
     refused = peer.ask("tools/list", {"_meta": ENVELOPE})["error"]
     assert refused["code"] == -32600
 
@@ -344,6 +353,10 @@ def test_discover_without_an_envelope_is_refused_and_decides_nothing(peer: Peer)
 def test_a_call_before_the_handshake_is_refused(peer: Peer) -> None:
     assert peer.ask("tools/list")["error"]["code"] == -32602
     peer.shake_hands()
+
+
+def test_a_tool_knows_on_whose_behalf_the_process_serves(shaken: Peer) -> None:
+    assert shaken.call("whoami") == "gemini"
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -465,6 +478,34 @@ def test_a_slow_reader_holds_up_whoever_sends_notifications(fast: Peer) -> None:
     assert text_of(fast.answer()) == "noted"
 
 
+def test_what_nobody_reads_is_bounded_and_comes_later() -> None:
+    with server() as peer:
+        peer.shake_hands()
+        before = resident(peer.process.pid)
+        peer.reading.clear()
+        requests = [peer.tool("echo", text="x" * 2 * 1024 * 1024) for _ in range(60)]
+        sent: list[int] = []
+
+        def write() -> None:
+            for request in requests:
+                peer.send(request)
+                sent.append(request["id"])
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        slowly_filled(peer)
+        seen = -1
+        while seen < len(sent):
+            seen = len(sent)
+            writing.join(1)
+        assert writing.is_alive()
+        assert resident(peer.process.pid) - before < 160 * 1024 * 1024
+        peer.reading.set()
+        answers = peer.answers(60)
+        writing.join(SECONDS)
+        assert answers.keys() == {request["id"] for request in requests}
+
+
 def slowly_filled(peer: Peer) -> None:
     """Wait until the pipe, which nobody reads, is as good as full."""
     end = time.monotonic() + SECONDS
@@ -543,6 +584,17 @@ def test_a_client_that_closes_its_end_ends_the_server(flag: str) -> None:
         assert time.monotonic() - begin < allowed
 
 
+@pytest.mark.parametrize("flag", ["uvloop", "asyncio"])
+def test_a_client_that_reads_no_more_does_not_hold_up_the_end(flag: str) -> None:
+    with server(flag, "quiet") as peer:
+        peer.shake_hands()
+        peer.reading.clear()
+        peer.send(*(peer.tool("echo", text="x" * 1024 * 1024) for _ in range(5)))
+        slowly_filled(peer)
+        allowed = a_second()
+        assert peer.hang_up() < allowed
+
+
 # ---- cancelling, failing ----
 
 
@@ -594,6 +646,20 @@ def test_one_socket_may_be_both_stdin_and_stdout(flag: str) -> None:
         peer.process.terminate()
         assert text_of(peer.answer()) == "call again"
         assert peer.process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("flag", ["uvloop", "asyncio"])
+def test_a_client_gets_its_socket_back_as_it_gave_it(flag: str) -> None:
+    end, other = socket.socketpair()
+    with end, other:
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+        end.sendall(json.dumps(hello).encode() + b"\n")
+        with subprocess.Popen(command(flag), stdin=other.fileno(), stdout=other.fileno(), env=ENVIRONMENT) as process:
+            assert b"protocolVersion" in end.recv(65536)
+            assert not os.get_blocking(other.fileno())
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+        assert os.get_blocking(other.fileno())
 
 
 @pytest.mark.parametrize("flag", ["uvloop", "asyncio"])

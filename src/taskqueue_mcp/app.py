@@ -11,12 +11,14 @@ import socket
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
 from taskqueue_mcp.errors import NotFound, SettingsRefused
 from taskqueue_mcp.model import Kind, Scope
+from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.procedures import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.scheduler import Scheduler
@@ -27,8 +29,8 @@ from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+    from taskqueue_mcp.executors.base import Registry
     from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store import Database
 
@@ -103,6 +105,7 @@ def serve(settings: Settings, *, with_worker: bool = False, scheduler: bool = Tr
     """
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
+    _log_to_stderr()
     stdio.run(partial(_serve, settings, with_worker=with_worker, scheduler=scheduler))
     return 0
 
@@ -152,6 +155,7 @@ def run_stdio(settings: Settings, *, name: str | None, scopes: frozenset[Scope])
     """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
+    _log_to_stderr()
     stdio.run(partial(_stdio, settings, name, scopes))
     return 0
 
@@ -261,16 +265,49 @@ def run_worker(
     """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
     from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
 
+    means = settings.worker
+    called = name or f"{socket.gethostname()}-{os.getpid()}"
     options = worker.Options(
-        name=name or f"{socket.gethostname()}-{os.getpid()}",
+        name=called,
+        outputs=OutputFolder((means.output or Path("output")).absolute()),
         queues=queues,
         types=types,
-        concurrency=concurrency or settings.worker.concurrency,
+        concurrency=concurrency or means.concurrency,
         once=once,
-        drain_seconds=drain_seconds,
         lease_seconds=settings.lease_seconds,
+        drain_seconds=drain_seconds,
     )
-    raise NotImplementedError(options, server, token, executors)
+    registry = registry_of(settings, executors or tuple(means.executors))
+    connect = worker.over_http(server, token or "") if server else worker.over_stdio(_own_stdio(settings, called))
+    _log_to_stderr()
+    return asyncio.run(worker.run_worker(connect, registry, options))
+
+
+def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
+    """Return the executors of these names, as the settings set them up.
+
+    Raises:
+        SettingsRefused: there is no executor of that name, or its settings are wrong.
+    """
+    from taskqueue_mcp.executors.base import Registry  # noqa: PLC0415 - only workers need executors
+    from taskqueue_mcp.executors.report import Report  # noqa: PLC0415 - the same
+    from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - the same
+
+    means = settings.worker
+    built = {
+        "report": lambda: Report(means.sources),
+        "shell": lambda: Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder),
+    }
+    unknown = sorted(set(names) - set(built))
+    if unknown:
+        raise SettingsRefused(f"there is no executor {', '.join(unknown)}; known are {', '.join(sorted(built))}")
+    return Registry([built[name]() for name in dict.fromkeys(names)])
+
+
+def _own_stdio(settings: Settings, name: str) -> list[str]:
+    """Return the command of a stdio server for this worker alone."""
+    own = [sys.executable, "-m", "taskqueue_mcp", "stdio", "--database", settings.database]
+    return [*own, "--as", name, "--scope", "work"]
 
 
 def _is_loopback(host: str) -> bool:
@@ -284,6 +321,13 @@ def _is_loopback(host: str) -> bool:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _log_to_stderr() -> None:
+    """Keep stdout for the protocol; set up before the SDK would do it in its own way."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for chatty in ("uvicorn", "mcp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _say(line: str) -> None:

@@ -26,8 +26,7 @@ FILE = click.argument("file", type=click.Path(path_type=Path))
 async def backup(app: App, out: Out, *, file: Path) -> None:
     """Copy the database to the new FILE; it may be in use meanwhile."""
     await app.database.backup(str(file))
-    size = file.expanduser().stat().st_size
-    out.show({"backup": str(file), "bytes": size}, lambda: out.line(f"{file}: {size:,} bytes"))
+    _report(out, file)
 
 
 @click.command()
@@ -43,3 +42,8 @@ def restore(settings: Settings, out: Out, *, file: Path) -> None:
         raise InvalidInput(f"{', '.join(there)}: not overwritten; stop what uses it, move it away, then restore again")
     restore_database(file.expanduser(), target)
     out.show({"restored": str(target), "from": str(file)}, lambda: out.line(f"{target} restored from {file}"))
+
+
+def _report(out: Out, file: Path) -> None:
+    size = file.expanduser().stat().st_size
+    out.show({"backup": str(file), "bytes": size}, lambda: out.line(f"{file}: {size:,} bytes"))

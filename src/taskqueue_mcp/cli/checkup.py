@@ -7,8 +7,7 @@ import platform
 import stat
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import app
 from taskqueue_mcp.auth import local_person
@@ -21,6 +20,7 @@ from taskqueue_mcp.store.opening import sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from taskqueue_mcp.app import App
     from taskqueue_mcp.store import Transaction
@@ -61,8 +61,6 @@ class Finding:
 def python() -> Finding:
     """Say which Python this is."""
     found = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform}"
-    if sys.version_info < (3, 11):
-        return Finding("python", "fail", found, "use Python 3.11 or newer")
     return Finding("python", "ok", found)
 
 
@@ -141,7 +139,7 @@ async def _promises(opened: App) -> Iterator[Finding]:
     return iter(findings)
 
 
-def _only(transaction: Transaction, sql: str) -> object:
+def _only(transaction: Transaction, sql: str) -> Any:
     row = transaction.first(sql)
     return None if row is None else row[0]
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from taskqueue_mcp.cli.reaching import Reach
-    from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store.lists import Filter
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask
 
@@ -71,23 +68,3 @@ class Door(Protocol):
 
     async def schedule_history(self, name: str, limit: int) -> list[Json]:
         """Return how past due times ended, newest first."""
-
-
-@contextlib.asynccontextmanager
-async def opened(reach: Reach, settings: Settings) -> AsyncIterator[Door]:
-    """Open the door that the options name.
-
-    Raises:
-        TaskQueueError: the database or the server cannot be reached; nothing was changed.
-    """
-    if reach.server is None:
-        from taskqueue_mcp import app  # noqa: PLC0415 - a server's client does without
-        from taskqueue_mcp.cli.direct import Direct  # noqa: PLC0415 - a server's client does without
-
-        async with app.opened(settings) as queue:
-            yield Direct(queue.queue)
-        return
-    from taskqueue_mcp.cli import remote  # noqa: PLC0415 - the MCP client takes half a second to import
-
-    async with remote.opened(reach.server, settings.token) as door:
-        yield door

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,8 +13,9 @@ import click
 from taskqueue_mcp.cli.output import Out
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from taskqueue_mcp.cli.door import Door
     from taskqueue_mcp.settings import Settings
 
 C = TypeVar("C", bound="Callable[..., Any] | click.Command")
@@ -88,10 +90,8 @@ def talking(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:
     @reaching
     @functools.wraps(work)
     def run(**params: Any) -> Code:
-        from taskqueue_mcp.cli.door import opened  # noqa: PLC0415 - help does without
-
         async def talk() -> Code:
-            async with opened(reach, settings) as door:
+            async with _door(reach, settings) as door:
                 return await work(door, Out(reach.format, settings.zone), **params)
 
         reach = Reach.given()
@@ -99,6 +99,21 @@ def talking(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:
         return asyncio.run(talk())
 
     return run
+
+
+@contextlib.asynccontextmanager
+async def _door(reach: Reach, settings: Settings) -> AsyncIterator[Door]:
+    if reach.server is None:
+        from taskqueue_mcp import app  # noqa: PLC0415 - a server's client does without
+        from taskqueue_mcp.cli.direct import Direct  # noqa: PLC0415 - a server's client does without
+
+        async with app.opened(settings) as opened:
+            yield Direct(opened.queue)
+        return
+    from taskqueue_mcp.cli import remote  # noqa: PLC0415 - the MCP client takes half a second to import
+
+    async with remote.opened(reach.server, settings.token) as door:
+        yield door
 
 
 def owning(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:

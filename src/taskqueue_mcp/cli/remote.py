@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-import httpx2
-from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
 
 from taskqueue_mcp.cli.door import LONGEST_WAIT
-from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.errors import Forbidden, TaskQueueError
 from taskqueue_mcp.model import FINAL
+from taskqueue_mcp.worker.connection import LOST, REFUSALS, in_a_line, leaf, over_http
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from taskqueue_mcp.store.lists import Filter
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask
@@ -27,7 +25,8 @@ PREVIEWED = 5
 """How many runs a server's `manage_schedule` shows."""
 HISTORY = 20
 """How many due times it shows."""
-TIMEOUT = httpx2.Timeout(10.0, read=LONGEST_WAIT + 30.0)
+PATIENCE = 30.0
+"""Seconds that an answer may take, on top of what its call parks for."""
 
 
 class Unreachable(TaskQueueError):
@@ -36,17 +35,11 @@ class Unreachable(TaskQueueError):
     code = "unreachable"
 
 
-class Refused(TaskQueueError):
-    """The server said no."""
-
-    code = "refused"
-
-
 class Remote:
     """The queue of a running server, as far as the token's scopes go."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, call_tool: Callable[..., Awaitable[Any]]) -> None:
+        self._call_tool = call_tool
 
     async def create_task(self, new: NewTask) -> Json:
         """Return `{task, created}`."""
@@ -186,11 +179,12 @@ class Remote:
 
     async def _call(self, tool: str, **arguments: Any) -> Json:
         given = {name: value for name, value in arguments.items() if value is not None}
-        result = await self._client.call_tool(tool, given)
+        result = await self._call_tool(tool, given, PATIENCE + given.get("wait_seconds", 0.0))
         told: Json = result.structured_content or {}
         if result.is_error:
-            said = " ".join(part.text for part in result.content if part.type == "text")
-            raise Refused(str(told.get("message") or said or f"{tool} failed on the server"))
+            said = " ".join(getattr(part, "text", "") for part in result.content)
+            refusal = REFUSALS.get(told.get("code", ""), TaskQueueError)
+            raise refusal(str(told.get("message") or said or f"{tool} failed on the server"))
         return told
 
 
@@ -202,65 +196,27 @@ async def opened(url: str, token: str | None) -> AsyncIterator[Remote]:
         click.UsageError: the URL or the token is none.
         Unreachable: nothing answers there, or it wants another token.
     """
-    endpoint = _endpoint(url)
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise click.UsageError(f"--server {url!r} is no URL; use one such as http://127.0.0.1:8080")
     if token is None:
         raise click.UsageError("a server wants a token; give --token or set TASKQUEUE_TOKEN")
     if not token.isascii() or not token.isprintable():
         raise click.UsageError("--token holds characters that no token has; copy it again")
-    refused = _Refused()
-    for noisy in ("mcp", "httpx2", "client"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for noisy in ("mcp", "client", "httpx2"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what goes wrong is said once, by us
     try:
-        async with (
-            httpx2.AsyncClient(
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=TIMEOUT,
-                event_hooks={"response": [refused.look]},
-            ) as http,
-            Client(streamable_http_client(endpoint, http_client=http)) as client,
-        ):
-            yield Remote(client)
-    except (BaseExceptionGroup, MCPError, httpx2.HTTPError, OSError) as error:
-        raise _translated(error, endpoint, refused.status) from error
+        async with over_http(url, token)() as client:
+            yield Remote(client.call_tool)
+    except LOST as error:
+        raise _translated(leaf(error), url) from error
 
 
-class _Refused:
-    """Remembers the status with which the server turned us away: the client's own error does not say it."""
-
-    status: int | None = None
-
-    async def look(self, response: httpx2.Response) -> None:
-        if response.status_code in {401, 403, 421}:
-            self.status = response.status_code
-
-
-def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise click.UsageError(f"--server {url!r} is no URL; use one such as http://127.0.0.1:8080")
-    return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/mcp"
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _translated(error: BaseException, endpoint: str, status: int | None) -> BaseException:
-    leaves = list(_leaves(error))
-    ours = next((leaf for leaf in leaves if isinstance(leaf, TaskQueueError | click.ClickException)), None)
-    if ours is not None:
-        return ours
-    match status:
-        case 401:
-            return Unreachable(f"{endpoint} does not know this token; make one there with: taskqueue-mcp tokens create")
-        case 403 | 421:
-            return Unreachable(f"{endpoint} does not serve this host name; add it to its allowed_hosts")
-    known = next((leaf for leaf in leaves if isinstance(leaf, MCPError | httpx2.HTTPError | OSError)), None)
-    if known is None:
+def _translated(error: BaseException, url: str) -> BaseException:
+    if isinstance(error, Forbidden):
+        return Unreachable(f"{url} does not let us in ({error}); make a token there: taskqueue-mcp tokens create")
+    if isinstance(error, TaskQueueError | click.ClickException):
         return error
-    why = str(known) or type(known).__name__
-    return Unreachable(f"cannot speak with {endpoint}: {why}; is it running, and is this its address?")
+    return Unreachable(
+        f"{url} does not answer as a queue ({in_a_line(error)}); is it running, and is this its address?"
+    )

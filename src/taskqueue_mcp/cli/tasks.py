@@ -154,7 +154,7 @@ async def watch(door: Door, out: Out, *, task_id: str) -> int:
     With --format json each line is one event, and the last one the task.
     """
     task: Json = {}
-    async for task, events in door.follow(task_id):  # noqa: B007 - the last one counts
+    async for task, events in door.follow(task_id):
         if out.format == "json":
             for event in events:
                 out.json(event)

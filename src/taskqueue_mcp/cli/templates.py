@@ -65,11 +65,12 @@ async def show(app: App, out: Out, *, name: str) -> None:
     """Show a template, the variables it takes, and what became of the tasks made from it."""
     found = await app.queue.show_template(local_person(), name)
     view = views.template(found.template)
+    used_at = views.instant(found.last_used_at)
     told = {
         "template": view,
         "variables": list(found.variables),
         "counts": found.counts,
-        "last_used_at": views.instant(found.last_used_at),
+        "last_used_at": used_at,
     }
     rows = [
         ("name", name),
@@ -77,7 +78,7 @@ async def show(app: App, out: Out, *, name: str) -> None:
         ("variables", ", ".join(found.variables)),
         ("defaults", view["defaults"]),
         ("used", ", ".join(f"{count} {status}" for status, count in found.counts.items())),
-        ("last used", out.time(told["last_used_at"])),
+        ("last used", out.time(used_at)),
         *view["task"].items(),
     ]
     out.show(told, lambda: out.fields(rows))

@@ -129,6 +129,7 @@ async def serve_http(
     *,
     on_stop: Callable[[], None],
     ready_callback: Callable[[int], None] | None = None,
+    before_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT comes.
 
@@ -141,6 +142,8 @@ async def serve_http(
         port: 0 for any that is free.
         on_stop: Called once, on the event loop, before anything is closed.
         ready_callback: Called with the port once the server listens.
+        before_stop: Awaited when the first signal comes, while everything is still served. A second signal does
+            not wait for it.
 
     Raises:
         CannotListen: the address is taken, or not this machine's.
@@ -158,7 +161,7 @@ async def serve_http(
         timeout_graceful_shutdown=1,
     )
     try:
-        await _Server(config, on_stop, ready_callback).serve(sockets)
+        await _Server(config, on_stop, ready_callback, before_stop).serve(sockets)
     finally:
         for listening in sockets:
             listening.close()
@@ -196,8 +199,11 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         on_stop: Callable[[], None],
         ready_callback: Callable[[int], None] | None,
+        before_stop: Callable[[], Awaitable[None]] | None,
     ) -> None:
         super().__init__(config)
+        self._before_stop = before_stop
+        self._leaving: asyncio.Task[None] | None = None
         self._on_stop: Callable[[], None] | None = on_stop
         self._ready_callback = ready_callback
 
@@ -224,6 +230,19 @@ class _Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        before, self._before_stop = self._before_stop, None
+        if before is None:
+            self._leave()
+        else:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave_after(before))
+
+    async def _leave_after(self, before: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await before()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         self.should_exit = True
         self._stop()
 

@@ -7,26 +7,22 @@ import logging
 import tempfile
 import traceback
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 import anyio.to_thread
 
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
-from taskqueue_mcp.executors.base import Run, validate_params
+from taskqueue_mcp.executors.base import Run
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
-from taskqueue_mcp.procedures import fill_params, parse
-from taskqueue_mcp.worker import claims, outcomes
+from taskqueue_mcp.worker import claims, outcomes, preparing
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
 from taskqueue_mcp.worker.reporting import Reporter
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
-
     from taskqueue_mcp.executors.base import Executor, Params, Registry
     from taskqueue_mcp.outputs.folder import OutputFolder
     from taskqueue_mcp.procedures import Procedure
@@ -149,6 +145,8 @@ class Attempt:
         It runs in a task that nothing waits for in the end: a thread cannot be killed, and one that never returns
         must hold up neither the time-out nor the end of the worker.
         """
+        if self._stop.is_set():
+            return Returned(None, "stopped before it began")
         scope = anyio.CancelScope()
         running = asyncio.ensure_future(self._carried_out(scope, now))
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -170,7 +168,7 @@ class Attempt:
                 self._leave_behind(running)
         if timed_out:
             return Failed(f"timed out after {seconds} s; give it longer with timeout_seconds")
-        return running.result() if running.done() else Returned(None, "the executor did not end when told to")
+        return running.result() if running.done() else Returned(None, "the executor does not end")
 
     def _leave_behind(self, running: asyncio.Task[Outcome]) -> None:
         log.error("the executor of %s does not end and is left behind", self._named)
@@ -182,8 +180,8 @@ class Attempt:
             try:
                 claim = await claims.whole(self._means.connection, self._claim)
                 executor = self._executor()
-                procedure = _procedure(claim)
-                params = _params(executor, claim, procedure)
+                procedure = preparing.procedure(claim)
+                params = preparing.params(executor, claim, procedure)
                 run = self._run(claim, procedure, now)
             except TaskQueueError as error:
                 return Failed(str(error), permanent=True)
@@ -218,7 +216,7 @@ class Attempt:
         self._folder = tempfile.TemporaryDirectory(
             prefix=f"taskqueue-{claim.name}.{claim.attempt}-", ignore_cleanup_errors=True
         )
-        zone = _zone(claim.task.get("zone"))
+        zone = preparing.zone(claim.task.get("zone"))
         due_date = claim.task.get("due_date")
         local = now.astimezone(zone)
         return Run(
@@ -274,48 +272,6 @@ class Attempt:
             case Returned(kind=kind, why=why):
                 word = kind.value if kind else "release"
                 log.info("%s was handed back (%s): %r", self._named, word, _shown(why))
-
-
-def _procedure(claim: Claim) -> Procedure | None:
-    """Return the procedure that this attempt follows, from the text that came with its claim.
-
-    Raises:
-        InvalidInput: it cannot be followed; the task must not be done without it.
-    """
-    sent = claim.procedure
-    if sent is None:
-        if claim.task.get("sop"):
-            raise InvalidInput(f"the procedure {claim.task['sop']} did not come with the task")
-        return None
-    if sent.get("fault"):
-        raise InvalidInput(f"the procedure cannot be followed: {sent['fault']}")
-    procedure = parse(sent["path"], sent["text"])
-    if procedure.sha256 != sent["sha256"]:
-        raise InvalidInput(f"the text of {sent['path']} is not the one that this attempt is to follow")
-    return procedure
-
-
-def _params(executor: Executor[Any], claim: Claim, procedure: Procedure | None) -> Params:
-    """Return the task's parameters over the procedure's defaults, checked by both.
-
-    Raises:
-        InvalidInput: with what is wrong.
-    """
-    given = claim.params
-    if procedure is None:
-        return validate_params(executor, given)
-    # What is the executor's own (a report's `source`) a procedure need not declare, even a strict one.
-    declared = {param.name for param in procedure.params}
-    own = {name for name in given if name in executor.params.model_fields and name not in declared}
-    filled = fill_params(procedure, {name: value for name, value in given.items() if name not in own})
-    return validate_params(executor, filled | {name: given[name] for name in own})
-
-
-def _zone(name: str | None) -> tzinfo:
-    try:
-        return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return UTC
 
 
 def _shown(text: str) -> str:

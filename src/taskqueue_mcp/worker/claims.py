@@ -78,11 +78,11 @@ async def whole(connection: Connection, claim: Claim) -> Claim:
 
 
 async def _part(connection: Connection, claim: Claim, detail: str) -> str:
-    text, cursor = "", None
+    text = ""
+    wanted = {"task_id": claim.name, "detail": detail}
     while True:
-        more = {} if cursor is None else {"cursor": cursor}
-        page = await connection.call("get_task", {"task_id": claim.name, "detail": detail, **more})
-        text += page["text"]
-        cursor = page.get("next_cursor")
-        if cursor is None:
+        page = await connection.call("get_task", wanted)
+        text += str(page["text"])
+        if page.get("next_cursor") is None:
             return text
+        wanted["cursor"] = page["next_cursor"]

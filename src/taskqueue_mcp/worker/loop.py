@@ -19,7 +19,7 @@ from taskqueue_mcp.worker.attempt import Attempt, Means
 from taskqueue_mcp.worker.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from taskqueue_mcp.executors.base import Registry
     from taskqueue_mcp.model import Outcome
@@ -201,19 +201,18 @@ def _signals(worker: Worker) -> Iterator[None]:
             worker.abort()
             loop.call_later(LAST_SECONDS, os._exit, 1)
 
+    def heard_on_windows(*_: object) -> None:
+        loop.call_soon_threadsafe(heard)
+
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
-        _listen(loop, number, heard)
+        try:
+            loop.add_signal_handler(number, heard)
+        except NotImplementedError:
+            signal.signal(number, heard_on_windows)
     try:
         yield
     finally:
         for number in numbers:
             with suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
-
-
-def _listen(loop: asyncio.AbstractEventLoop, number: signal.Signals, heard: Callable[[], None]) -> None:
-    try:
-        loop.add_signal_handler(number, heard)
-    except NotImplementedError:  # Windows
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(heard) and None)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_mcp.errors import TaskQueueError
-from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned
+from taskqueue_mcp.model import Completed, Failed, Outcome, Reason
 from taskqueue_mcp.worker.connection import writable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LONGEST_ERROR: Final = 65_536
 LARGEST_RESULT: Final = 2 * 1024 * 1024
 """Characters of a result that are sent at all; what the queue keeps of it is for the queue to say."""
 
-KINDS: Final = {Reason.QUOTA: "quota", Reason.SNOOZE: "snooze"}
+KINDS: Final[dict[Reason | None, str]] = {Reason.QUOTA: "quota", Reason.SNOOZE: "snooze"}
 
 Call = tuple[str, dict[str, Any]]
 
@@ -32,17 +32,15 @@ def as_call(lease: str, outcome: Outcome, outputs: OutputFolder) -> Call:
 
     Reads the files that a completed attempt names without having measured them.
     """
-    match outcome:
-        case Completed():
-            return _completed(lease, outcome, outputs)
-        case Failed(error=error, permanent=permanent):
-            tool, told = "fail_task", {"kind": "permanent" if permanent else "error", "error_log": _cut(error)}
-        case Returned(kind=kind, why=why, resume_at=resume_at):
-            word = "release" if kind is None else KINDS[kind]
-            tool, told = "fail_task", {"kind": word, "error_log": _cut(why)}
-            if resume_at is not None:
-                told["resume_at"] = _instant(resume_at)
-    return tool, {"lease": lease, **told, **_usage(outcome)}
+    if isinstance(outcome, Completed):
+        return _completed(lease, outcome, outputs)
+    if isinstance(outcome, Failed):
+        told = {"kind": "permanent" if outcome.permanent else "error", "error_log": _cut(outcome.error)}
+    else:
+        told = {"kind": KINDS.get(outcome.kind, "release"), "error_log": _cut(outcome.why)}
+        if outcome.resume_at is not None:
+            told["resume_at"] = _instant(outcome.resume_at)
+    return "fail_task", {"lease": lease, **told, **_usage(outcome)}
 
 
 def _completed(lease: str, outcome: Completed, outputs: OutputFolder) -> Call:
