@@ -221,7 +221,7 @@ def log(transaction: Transaction, task: Task, text: str) -> None:
     """Add lines to an attempt's log, up to its cap."""
     row = transaction.first(LOG_SIZE, {"task_id": task.id, "attempt": task.attempt})
     size, number = (0, 0) if row is None else row
-    if size >= LONGEST_LOG:
+    if size > LONGEST_LOG:
         return
     kept = text[: LONGEST_LOG - size]
     if len(kept) < len(text):

@@ -112,7 +112,7 @@ def _normal(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 def _template(transaction: Transaction, name: str, call: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    template = template_store.by_name(transaction, name)
+    template = template_store.by_name(transaction, checks.text("template", name))
     if template is None:
         raise NotFound(f"there is no template {name!r}; `taskqueue-mcp templates list` shows those that exist")
     variables = {**json.loads(template.defaults), **call["variables"]}

@@ -48,6 +48,8 @@ def move(
 
 def follow(transaction: Transaction, before: Task, after: Task) -> Task:
     """Do what a written transition entails and return the task as it stands then."""
+    if after.status is Status.WAITING and after.question is not None:
+        attempts.ask(transaction, after, "question", after.question)
     if after.status in FINAL and before.status not in FINAL:
         tasks.leave_queue(transaction, after.queue)
         _release_dependants(transaction, after)

@@ -97,6 +97,7 @@ class _Ending:
     result_data: str | None
     usage: str | None
     files: tuple[dict[str, Any], ...] = field(default=())
+    resume_at: str | None = None
 
     def digest(self) -> str:
         told: list[Any]
@@ -106,7 +107,7 @@ class _Ending:
             case Failed() as failed:
                 told = [failed.error]
             case Returned() as returned:
-                told = [returned.why]
+                told = [returned.why, self.resume_at]
         return hashlib.sha256(json.dumps([self.kind, told], sort_keys=True).encode()).hexdigest()
 
 
@@ -147,7 +148,8 @@ def fail(transaction: Transaction, rules: Rules, caller: Caller, failure: Failur
     if len(error) > LONGEST_ERROR:
         error = error[: LONGEST_ERROR // 2] + "\n[…]\n" + error[-LONGEST_ERROR // 2 :]
     outcome, word = _outcome(transaction, rules, failure, error)
-    ending = _Ending(outcome, failure.kind, word, None, _usage(failure.usage, rules.limits))
+    usage = _usage(failure.usage, rules.limits)
+    ending = _Ending(outcome, failure.kind, word, None, usage, resume_at=failure.resume_at)
     return _end(transaction, rules, caller, failure.lease, ending)
 
 
@@ -211,7 +213,6 @@ def _ask(transaction: Transaction, caller: Caller, held: holding.Held, question:
     if after is None:
         raise holding.lost(transaction, caller, held.lease, held.task)
     attempts.end(transaction, after.id, after.attempt, "question", settle_hash=leases.digest(question))
-    attempts.ask(transaction, after, "question", question)
     events.record(transaction, after, "asked", caller.name, {"question": question})
     return Settled(moving.follow(transaction, held.task, after))
 
