@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +33,7 @@ from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "a-token-for-tests-0123456789"  # noqa: S105 - of a server that lives as long as a test
@@ -144,7 +143,9 @@ def work(given: dict[str, Any]) -> int:
     sources = {name: Path(path) for name, path in given.pop("sources", {}).items()}
     registry = Registry([Report(sources), Shell(allow=["sh", "python3"], search_path=os.environ["PATH"]), Nap(), Odd()])
     outputs = OutputFolder(Path(given.pop("output")))
-    options = Options(outputs=outputs, **{key: tuple(each) if isinstance(each, list) else each for key, each in given.items()})
+    options = Options(
+        outputs=outputs, **{key: tuple(each) if isinstance(each, list) else each for key, each in given.items()}
+    )
     return anyio.run(run_worker, connect, registry, options)
 
 
@@ -183,7 +184,16 @@ class Server:
         return f"sqlite:///{self.folder / 'queue.db'}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "taskqueue_mcp", "serve", "--port", str(self.port), "--database", self.database]
+        command = [
+            sys.executable,
+            "-m",
+            "taskqueue_mcp",
+            "serve",
+            "--port",
+            str(self.port),
+            "--database",
+            self.database,
+        ]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=ENVIRONMENT, stderr=log, stdout=log)
         until = time.monotonic() + SECONDS
@@ -351,6 +361,578 @@ async def gone(pids: list[int], seconds: float) -> None:
 
 
 def tree(pids: Path, *, stubborn: bool) -> dict[str, Any]:
-    """A command with a child and a grandchild, whose numbers it writes to a file."""
+    """Return a command with a child and a grandchild; each writes its number to a file."""
     trap = "trap '' TERM; " if stubborn else ""
-    return {"argv": ["sh", "-c", f"{trap}(sh -c 'echo $$; exec sleep 97' & echo $!; exec sleep 98) >> {pids} & echo $$ >> {pids}; wait; sleep 99"]}
+    child = f"echo $$ >> {pids}; sleep 97 & echo $! >> {pids}; wait"
+    return {"argv": ["sh", "-c", f'{trap}sh -c "$1" & echo $$ >> {pids}; wait; sleep 98', "tree", child]}
+
+
+# ---- the whole way ----
+
+
+@pytest.mark.parametrize("over", ["http", "stdio"])
+async def test_a_report_is_written_and_its_task_completes(
+    shared: Server, workers: Workers, queue: str, tmp_path: Path, over: str
+) -> None:
+    sample.build(tmp_path / "shop.db")
+    start = workers.start if over == "http" else workers.over_stdio
+    start(queues=[queue], sources={"shop": str(tmp_path / "shop.db")})
+    made = await shared.ask(
+        "create_task",
+        title="What is running out?",
+        task_type="report_generation",
+        sop="inventory/low_stock_calculation.md",
+        queue=queue,
+        params={"threshold": 20, "source": "shop"},
+    )
+
+    task = await shared.ended(made["task"]["id"])
+
+    assert task["status"] == "completed", task
+    file = tmp_path / "output" / task["result_path"]
+    assert file.name.startswith("LowStock_")
+    assert file.suffix == ".xlsx"
+    assert "threshold: 20" in task["result_summary"]
+    assert task["result_data"]["rows"] > 0
+    assert task["artifacts"][0]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [each["outcome"] for each in task["attempts"]] == ["completed"]
+
+
+@pytest.mark.parametrize("over", ["http", "stdio"])
+async def test_a_command_runs_and_its_output_comes_back(
+    shared: Server, workers: Workers, queue: str, over: str
+) -> None:
+    worker = (workers.start if over == "http" else workers.over_stdio)(queues=[queue])
+    task = await shared.create("shell", {"argv": ["sh", "-c", "echo one; echo two"]}, queue=queue)
+
+    found = await shared.ended(task)
+
+    assert found["status"] == "completed", found
+    assert found["result_summary"] == "two"
+    assert found["result_data"]["stdout"] == "one\ntwo\n"
+    log = await shared.ask("get_task", task_id=task, detail="log")
+    assert log["text"].split() == ["one", "two"]
+    worker.signal(signal.SIGTERM)
+    assert await worker.ended() == 0
+    assert f"{task} attempt 1 claimed: 'a task for shell'" in worker.log
+    assert f"{task} attempt 1 completed in" in worker.log
+
+
+async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    workers.start(queues=[queue])
+    first = await shared.create("odd", {"what": "too small", "text": "ü" * 9_000}, queue=queue)
+    instructions, text = "do it\n" * 5_000, '\\"é\U0001f600' * 10_000
+    second = await shared.create(
+        "odd",
+        {"what": "look", "text": text},
+        queue=queue,
+        instructions=instructions,
+        depends_on=[first],
+        sop="inventory/reorder_rules.md",
+    )
+
+    found = await shared.ended(second)
+    assert found["status"] == "completed", found["error"]
+    seen = found["result_data"]
+
+    assert seen["mode"] == "0o700"
+    assert not Path(seen["directory"]).exists()
+    assert seen["zone"] == "Europe/Berlin"
+    assert seen["due_date"] == seen["now"][:10]
+    now = datetime.fromisoformat(seen["now"])
+    assert abs(now.timestamp() - time.time()) < SECONDS
+    assert now.utcoffset() in (timedelta(hours=1), timedelta(hours=2))
+    assert seen["instructions"] == hashed(instructions)
+    assert seen["text"] == hashed(text)
+    assert seen["procedure"] == hashed((ROOT / "sops/inventory/reorder_rules.md").read_text())
+    ((name, summary, data),) = seen["inputs"]
+    assert (name, summary, data["text"]) == (first, "looked", hashed("ü" * 9_000))
+
+
+async def test_a_file_that_an_executor_names_is_measured(shared: Server, workers: Workers, queue: str) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": "file"}, queue=queue)
+
+    found = await shared.ended(task)
+
+    assert found["result_path"] == "notes.txt"
+    assert [(each["path"], each["size"], each["sha256"]) for each in found["artifacts"]] == [
+        ("notes.txt", 5, hashed("hello"))
+    ]
+
+
+async def test_progress_and_log_arrive_whole_and_in_order(shared: Server, workers: Workers, queue: str) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": "chat"}, queue=queue)
+
+    found = await shared.ended(task)
+
+    assert (found["progress"], found["message"]) == (99, "step 99")
+    text, cursor = "", None
+    while True:
+        page = await shared.ask("get_task", task_id=task, detail="log", **({"cursor": cursor} if cursor else {}))
+        text, cursor = text + page["text"], page["next_cursor"]
+        if cursor is None:
+            break
+    lines = [line for line in text.split("\n") if line]
+    assert [line.partition(":")[0] for line in lines[:-1]] == [str(number) for number in range(100)]
+    assert lines[-1] == "half a pair \ufffd and a NUL \ufffd"
+
+
+# ---- what goes wrong ----
+
+
+async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known_ones(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    workers.start(queues=[queue], types=["poetry"])
+    task = await shared.create("claude", queue=queue, task_type="poetry")
+
+    found = await shared.ended(task)
+
+    assert found["status"] == "failed"
+    assert found["error"] == "this worker has no executor 'claude'; it has nap, odd, report, shell"
+    assert len(found["attempts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("executor", "params", "error"),
+    [
+        ("shell", {"argv": "ls", "user": "root"}, "params of shell: argv: input should be a valid list; user is unknown; it takes argv, stdin, env, cwd"),
+        ("odd", {}, "params of odd: what is missing; it takes what, text"),
+        ("report", {"source": "shop"}, "a report follows a procedure with an SQL block; name one in the task's sop"),
+    ],
+)  # fmt: skip
+async def test_bad_parameters_fail_for_good_in_one_line(
+    shared: Server, workers: Workers, queue: str, executor: str, params: dict[str, Any], error: str
+) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create(executor, params, queue=queue)
+
+    found = await shared.ended(task)
+
+    assert (found["status"], found["error"]) == ("failed", error)
+    assert len(found["attempts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("raise", "ValueError: no such thing: \u202e42"),
+        ("raise in a group", "JSONDecodeError: Expecting property name"),
+        ("exit", "SystemExit: bye"),
+    ],
+)
+async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_log(
+    shared: Server, workers: Workers, queue: str, what: str, error: str
+) -> None:
+    worker = workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": what}, queue=queue, options={"max_attempts": 2})
+
+    found = await shared.ended(task)
+
+    assert found["status"] == "failed"
+    assert found["error"].startswith(error)
+    assert "\n" not in found["error"]
+    assert len(found["attempts"]) == 2
+    log = await shared.ask("get_task", task_id=task, detail="log")
+    assert "Traceback (most recent call last)" in log["text"]
+    assert "test_worker.py" in log["text"]
+    assert "\u202e" not in worker.log
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("nothing", "the executor returned a NoneType and no outcome"),
+        ("no json", "the result cannot be written as JSON: Out of range float values are not JSON compliant"),
+        ("too large", "the queue refused the result: result_data is"),
+        ("fail", "it is broken"),
+    ],
+)
+async def test_an_outcome_that_cannot_be_kept_fails_for_good(
+    shared: Server, workers: Workers, queue: str, what: str, error: str
+) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": what}, queue=queue)
+
+    found = await shared.ended(task)
+
+    assert found["status"] == "failed"
+    assert found["error"].startswith(error)
+    assert len(found["attempts"]) == 1
+
+
+async def test_characters_that_no_text_may_hold_are_replaced(shared: Server, workers: Workers, queue: str) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": "unwritable"}, queue=queue)
+
+    assert (await shared.ended(task))["result_data"] == {"text": "NUL \ufffd, half \ufffd", "set": 1}
+
+
+async def test_a_used_up_quota_hands_the_task_back_until_it_can_go_on(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": "quota"}, queue=queue)
+
+    found = await shared.until(task, lambda found: found["status"] == "pending")
+
+    assert (found["reason"], found["run_at"]) == ("quota", "2030-01-02T03:04:05.000Z")
+    assert "failures" not in found
+
+
+async def test_a_task_that_outlives_its_timeout_is_ended_whatever_its_executor_does(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    workers.start(queues=[queue])
+    params = {"seconds": [60], "heeds_stop": False}
+    task = await shared.create("nap", params, queue=queue, options={"timeout_seconds": 1, "max_attempts": 1})
+
+    found = await shared.ended(task)
+
+    assert found["error"] == "timed out after 1 s; give it longer with timeout_seconds"
+    assert found["attempts"][0]["seconds"] < 10
+
+
+# ---- leases ----
+
+
+async def test_a_lease_of_two_seconds_lasts_through_a_task_of_five(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    workers.start(queues=[queue], lease_seconds=2, concurrency=2)
+    tasks = [
+        await shared.create("nap", {"seconds": [5]}, queue=queue),
+        await shared.create("nap", {"seconds": [5], "in_a_thread": True}, queue=queue),
+    ]
+
+    for task in tasks:
+        found = await shared.ended(task)
+        assert [each["outcome"] for each in found["attempts"]] == ["completed"]
+        assert found["result_summary"] == "slept in attempt 1"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_cancel_kills_the_whole_process_tree_within_a_second(
+    shared: Server, workers: Workers, queue: str, tmp_path: Path, *, stubborn: bool
+) -> None:
+    worker = workers.start(queues=[queue])
+    task = await shared.create("shell", tree(tmp_path / "pids", stubborn=stubborn), queue=queue)
+    pids = await pids_in(tmp_path / "pids", 3)
+
+    await shared.ask("cancel_task", task_id=task, reason="not needed")
+
+    await gone(pids, 1.0)
+    await worker.says(f"{task} attempt 1 was dropped: 'the task is cancelled: not needed'")
+    assert (await shared.get(task))["status"] == "cancelled"
+    after = await shared.create("odd", {"what": "look"}, queue=queue)
+    assert (await shared.ended(after))["status"] == "completed"
+
+
+async def test_a_worker_that_slept_through_its_lease_stops_and_lets_the_other_one_finish(
+    shared: Server, workers: Workers, queue: str, tmp_path: Path
+) -> None:
+    worker = workers.start(queues=[queue], lease_seconds=1)
+    task = await shared.create("shell", tree(tmp_path / "pids", stubborn=False), queue=queue)
+    pids = await pids_in(tmp_path / "pids", 3)
+    await shared.running(task)
+
+    worker.signal(signal.SIGSTOP)
+    with anyio.fail_after(SECONDS):
+        while (claim := await shared.ask("claim_task", queues=[queue], wait_seconds=5))["task"] is None:
+            pass
+    assert claim["task"]["attempt"] == 2
+    worker.signal(signal.SIGCONT)
+
+    await gone(pids, 5.0)
+    await worker.says(f"{task} attempt 1 was dropped")
+    await shared.ask("complete_task", lease=claim["lease"], result_summary="by the other one")
+    found = await shared.ended(task)
+    assert (found["status"], found["result_summary"]) == ("completed", "by the other one")
+
+
+async def test_the_task_of_a_killed_worker_is_taken_back_and_finished_by_another(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    first = workers.start(queues=[queue], lease_seconds=2)
+    task = await shared.create("nap", {"seconds": [60, 0]}, queue=queue)
+    await shared.running(task)
+
+    first.kill()
+    workers.start(queues=[queue], lease_seconds=2)
+
+    found = await shared.ended(task)
+    assert found["result_summary"] == "slept in attempt 2"
+    assert found["attempts"][0]["outcome"] != "completed"
+
+
+# ---- a server that goes and comes back ----
+
+
+@pytest.mark.parametrize("downtime", [0.0, 2.5])
+async def test_an_attempt_goes_on_while_the_server_is_killed_and_completes_once(
+    server: Server, workers: Workers, downtime: float
+) -> None:
+    worker = workers.start(lease_seconds=30, concurrency=2)
+    task = await server.create("nap", {"seconds": [2]})
+    await server.running(task)
+
+    server.kill()
+    await anyio.sleep(downtime)  # shorter than the task, or longer: then its outcome has to wait
+    await anyio.to_thread.run_sync(server.start)
+
+    found = await server.ended(task)
+    assert [each["outcome"] for each in found["attempts"]] == ["completed"]
+    assert worker.log.count("out of reach") == 1
+    assert worker.log.count("the queue is back after") == 1
+    assert "Traceback" not in worker.log
+    after = await server.create("odd", {"what": "look"})
+    assert (await server.ended(after))["status"] == "completed"
+
+
+async def test_a_server_that_ends_by_itself_is_waited_for(server: Server, workers: Workers) -> None:
+    worker = workers.start(concurrency=3)
+    await worker.says("connected")
+    await anyio.to_thread.run_sync(server.kill, signal.SIGTERM)
+    await worker.says("out of reach")
+    await anyio.to_thread.run_sync(server.start)
+
+    task = await server.create("odd", {"what": "look"})
+
+    assert (await server.ended(task))["status"] == "completed"
+    assert "Traceback" not in worker.log
+
+
+async def test_a_worker_may_be_there_before_its_server(tmp_path: Path, workers: Workers, server: Server) -> None:
+    server.kill()
+    worker = workers.start()
+    await worker.says("out of reach")
+
+    await anyio.to_thread.run_sync(server.start)
+
+    task = await server.create("odd", {"what": "look"})
+    assert (await server.ended(task))["status"] == "completed"
+
+
+async def test_a_killed_stdio_server_is_started_again_and_the_attempt_goes_on(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    worker = workers.over_stdio(queues=[queue])
+    task = await shared.create("nap", {"seconds": [2]}, queue=queue)
+    await shared.running(task)
+    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
+
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+
+    found = await shared.ended(task)
+    assert [each["outcome"] for each in found["attempts"]] == ["completed"]
+    assert "the queue is back" in worker.log
+
+
+# ---- the end of a worker ----
+
+
+@pytest.mark.parametrize("over", ["http", "stdio"])
+async def test_a_stopped_worker_kills_its_children_and_hands_its_task_back_at_no_cost(
+    shared: Server, workers: Workers, queue: str, tmp_path: Path, over: str
+) -> None:
+    start = workers.start if over == "http" else workers.over_stdio
+    worker = start(queues=[queue], drain_seconds=0)
+    task = await shared.create("shell", tree(tmp_path / "pids", stubborn=True), queue=queue)
+    pids = await pids_in(tmp_path / "pids", 3)
+
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(5.0) == 0
+    assert not any(map(alive, pids))
+    found = await shared.get(task)
+    assert found["status"] in {"pending", "ready"}
+    assert "failures" not in found
+    assert [each["outcome"] for each in found["attempts"]] == ["released"]
+    assert f"{task} attempt 1 was handed back (release)" in worker.log
+
+
+async def test_a_stopped_worker_lets_its_task_come_to_an_end_first(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    worker = workers.start(queues=[queue], drain_seconds=20)
+    task = await shared.create("nap", {"seconds": [1.5]}, queue=queue)
+    waiting = await shared.create("nap", {"seconds": [0]}, queue=queue)
+    await shared.running(task)
+
+    worker.signal(signal.SIGINT)
+
+    assert await worker.ended(10.0) == 0
+    assert (await shared.get(task))["status"] == "completed"
+    assert (await shared.get(waiting))["status"] == "ready"
+
+
+async def test_an_idle_worker_stops_at_once_and_takes_nothing_along(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    worker = workers.start(queues=[queue], concurrency=4)
+    await worker.says("connected")
+    await anyio.sleep(0.3)
+
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(3.0) == 0
+    task = await shared.create("nap", {"seconds": [0]}, queue=queue)
+    assert (await shared.get(task))["attempt"] == 0
+
+
+async def test_a_second_signal_ends_the_worker_and_its_children_at_once(
+    shared: Server, workers: Workers, queue: str, tmp_path: Path
+) -> None:
+    worker = workers.start(queues=[queue], drain_seconds=60)
+    await shared.create("shell", tree(tmp_path / "pids", stubborn=True), queue=queue)
+    pids = await pids_in(tmp_path / "pids", 3)
+
+    worker.signal(signal.SIGTERM)
+    await worker.says("stopping; 1 running")
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(3.0) == 1
+    await gone(pids, 1.0)
+
+
+async def test_an_executor_that_never_ends_does_not_keep_the_worker(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    worker = workers.start(queues=[queue], drain_seconds=0)
+    task = await shared.create("nap", {"seconds": [600], "in_a_thread": True}, queue=queue)
+    await shared.running(task)
+
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(10.0) == 0
+    assert "is left behind" in worker.log
+    found = await shared.get(task)
+    assert [each["outcome"] for each in found["attempts"]] == ["released"]
+
+
+async def test_a_worker_that_cannot_hand_back_ends_all_the_same_and_says_so(server: Server, workers: Workers) -> None:
+    worker = workers.start(drain_seconds=0)
+    task = await server.create("nap", {"seconds": [60]})
+    await server.running(task)
+    server.kill()
+
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(10.0) == 1
+    assert "1 attempts could not be handed back" in worker.log
+
+
+# ---- claiming ----
+
+
+async def test_slots_work_side_by_side(shared: Server, workers: Workers, queue: str, tmp_path: Path) -> None:
+    workers.start(queues=[queue], concurrency=4)
+    (tmp_path / "barrier").mkdir()
+    params = {"seconds": [4], "barrier": str(tmp_path / "barrier")}
+    tasks = [await shared.create("nap", params, queue=queue) for _ in range(4)]
+
+    for task in tasks:
+        assert (await shared.ended(task))["status"] == "completed"
+
+
+async def test_with_once_a_worker_does_what_is_ready_and_ends(shared: Server, workers: Workers, queue: str) -> None:
+    tasks = [await shared.create("odd", {"what": "look"}, queue=queue) for _ in range(7)]
+    failing = await shared.create("odd", {"what": "fail"}, queue=queue)
+
+    worker = workers.start(queues=[queue], concurrency=3, once=True)
+
+    assert await worker.ended() == 0
+    assert {(await shared.get(task))["status"] for task in tasks} == {"completed"}
+    assert (await shared.get(failing))["status"] == "failed"
+
+
+async def test_a_parked_worker_spends_nothing_and_is_there_at_once(
+    shared: Server, workers: Workers, queue: str
+) -> None:
+    worker = workers.start(queues=[queue], concurrency=8)
+    await worker.says("connected")
+    await anyio.sleep(1)
+    before = cpu_seconds(worker.process.pid)
+    await anyio.sleep(2)
+    assert cpu_seconds(worker.process.pid) - before < 0.2
+
+    begun = time.monotonic()
+    task = await shared.create("odd", {"what": "look"}, queue=queue)
+    await shared.ended(task)
+
+    assert time.monotonic() - begun < 2
+
+
+def cpu_seconds(pid: int) -> float:
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_short_polls_do_not_become_a_spin(shared: Server, workers: Workers, queue: str) -> None:
+    worker = workers.start(queues=[queue], concurrency=2, wait_seconds=0)
+    await worker.says("connected")
+    await anyio.sleep(1)
+    before = cpu_seconds(worker.process.pid)
+    await anyio.sleep(2)
+
+    assert cpu_seconds(worker.process.pid) - before < 0.4
+
+
+async def test_a_wrong_token_ends_the_worker_with_a_line(workers: Workers, shared: Server) -> None:
+    worker = workers.start(token="wrong-token-0123456789")  # noqa: S106 - it is wrong
+
+    assert await worker.ended() == 1
+    assert "does not take this worker: HTTP 401: send a valid token" in worker.log
+    assert "Traceback" not in worker.log
+
+
+async def test_a_token_without_the_scope_ends_the_worker_with_a_line(workers: Workers, shared: Server) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "taskqueue_mcp", "tokens", "create", "--name", "asker", "--scope", "enqueue",
+         "--database", shared.database],
+        env=ENVIRONMENT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    worker = workers.start(token=made.stdout.strip())
+
+    assert await worker.ended() == 1
+    assert "does not take this worker: asker lacks the scope work" in worker.log
+
+
+async def test_a_worker_without_executors_is_refused(tmp_path: Path) -> None:
+    options = Options(name="idle", outputs=OutputFolder(tmp_path))
+
+    with pytest.raises(SettingsRefused, match="at least one executor"):
+        Worker(over_http("http://127.0.0.1:1", TOKEN), Registry([]), options)
+
+
+# ---- calls that are repeated ----
+
+
+async def test_a_call_is_repeated_until_it_is_answered(server: Server) -> None:
+    connection = Connection(over_http(server.url, TOKEN))
+    async with anyio.create_task_group() as group:
+        group.start_soon(connection.run)
+        assert "task" in await connection.call("create_task", {"title": "before"})
+        server.kill()
+        group.start_soon(anyio.to_thread.run_sync, server.start)
+        with anyio.fail_after(SECONDS):
+            answer = await connection.call("create_task", {"title": "during", "idempotency_key": "k"})
+            again = await connection.call("create_task", {"title": "during", "idempotency_key": "k"})
+        assert again["task"]["id"] == answer["task"]["id"]
+        group.cancel_scope.cancel()
+
+
+async def test_a_url_without_a_path_means_the_servers_mcp_path(shared: Server) -> None:
+    for url in (f"http://127.0.0.1:{shared.port}", f"http://127.0.0.1:{shared.port}/"):
+        async with over_http(url, TOKEN)() as client:
+            assert not (await client.call_tool("list_ready", {})).is_error
+
+
+if __name__ == "__main__":
+    sys.exit(work(json.loads(sys.argv[1])))

@@ -1,0 +1,220 @@
+"""`serve` and `stdio` as processes: who gets in, what they share, how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+PATIENCE = 30
+
+
+class Served:
+    """A `serve` process, its address, and what it has said so far."""
+
+    def __init__(self, process: subprocess.Popen[str], said: Path) -> None:
+        self.process = process
+        self._said = said
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text(encoding="utf-8")
+
+    def wait_for(self, words: str) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if words in self.said:
+                return self.said
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the server did not say {words!r}:\n{self.said}")
+
+    @property
+    def url(self) -> str:
+        line = next(line for line in self.wait_for("serves ").splitlines() if "serves " in line)
+        return line.partition("serves ")[2].split(" ")[0]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'queue.db'}"
+
+
+@contextlib.contextmanager
+def serving(folder: Path, database: str, *options: str, **environment: str) -> Iterator[Served]:
+    said = folder / "stderr.txt"
+    with said.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskqueue_mcp", "serve", "--port", "0", "--database", database, *options],
+            stderr=stderr, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+        try:
+            yield Served(process, said)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(PATIENCE)
+
+
+@contextlib.asynccontextmanager
+async def over_http(url: str, token: str, mode: str = "auto") -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=60) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def over_stdio(database: str, *options: str, mode: str = "auto") -> AsyncIterator[Client]:
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "taskqueue_mcp", "stdio", "--database", database, *options],
+        env=dict(os.environ),
+    )
+    async with Client(stdio_client(parameters), mode=mode) as client:
+        yield client
+
+
+async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    return dict(result.structured_content or {})
+
+
+async def test_the_first_start_makes_the_owners_token_and_says_where_it_is(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, database) as served:
+        assert served.url.startswith("http://127.0.0.1:")
+        file = tmp_path / "queue.db-token"
+        assert str(file) in served.said
+        token = file.read_text(encoding="utf-8").strip()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert token not in served.said
+        async with over_http(served.url, token) as client:
+            assert len((await client.list_tools()).tools) == 12
+    assert token.encode() not in (tmp_path / "queue.db").read_bytes()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - refused is what is tested
+def test_an_address_that_others_reach_is_refused_before_there_is_a_token(
+    tmp_path: Path, database: str, host: str
+) -> None:
+    with serving(tmp_path, database, "--host", host) as served:
+        assert served.process.wait(PATIENCE) == 1
+    assert len(served.said.splitlines()) == 1
+    assert "tokens create" in served.said
+
+
+async def test_the_token_of_the_environment_opens_everything_to_containers(tmp_path: Path, database: str) -> None:
+    token = "a-long-enough-secret"  # noqa: S105 - of a server that lives for this test
+    with serving(tmp_path, database, TASKQUEUE_TOKEN=token) as served:
+        async with over_http(served.url, token) as client:
+            assert len((await client.list_tools()).tools) == 12
+    assert not (tmp_path / "queue.db-token").exists()
+
+
+def test_a_token_too_short_to_be_a_secret_is_refused(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, database, TASKQUEUE_TOKEN="short") as served:  # noqa: S106 - refused is what is tested
+        assert served.process.wait(PATIENCE) == 1
+    assert "at least 16" in served.said
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_two_stdio_servers_and_one_over_http_share_a_file_and_wake_each_other(
+    tmp_path: Path, database: str, mode: str
+) -> None:
+    with serving(tmp_path, database) as served:
+        url, token = served.url, (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+        async with (
+            over_http(url, token, mode) as front,
+            over_stdio(database, "--as", "one", mode=mode) as one,
+            over_stdio(database, "--as", "two", mode=mode) as two,
+        ):
+            await call(front, "list_ready")
+            for worker in (one, two):
+                claims: list[dict[str, Any]] = []
+                async with anyio.create_task_group() as group:
+
+                    async def park(client: Client = worker, into: list[dict[str, Any]] = claims) -> None:
+                        into.append(await call(client, "claim_task", worker="w", wait_seconds=30))
+
+                    group.start_soon(park)
+                    with anyio.fail_after(PATIENCE):
+                        await call(front, "create_task", title="Anyone")
+                assert claims[0]["task"]["title"] == "Anyone"
+                await call(worker, "complete_task", lease=claims[0]["lease"])
+
+
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+async def test_a_stopping_server_answers_what_is_parked_and_is_gone_within_a_second(
+    tmp_path: Path, database: str, transport: str
+) -> None:
+    async with contextlib.AsyncExitStack() as open_:
+        if transport == "http":
+            served = open_.enter_context(serving(tmp_path, database))
+            token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+            client = await open_.enter_async_context(over_http(served.url, token))
+            process = served.process.pid
+        else:
+            client = await open_.enter_async_context(over_stdio(database, "--as", "parked"))
+            process = _stdio_process(database)
+        await call(client, "list_ready")
+        answers: list[Any] = []
+
+        async def park() -> None:
+            answers.append(await client.call_tool("claim_task", {"worker": "w", "wait_seconds": 40}))
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(park)
+                await anyio.sleep(0.3)
+                begun = time.monotonic()
+                os.kill(process, signal.SIGTERM)
+        assert time.monotonic() - begun < 5
+        assert answers[0].structured_content["code"] == "call_again"
+        if transport == "http":
+            assert served.process.wait(PATIENCE) == 0
+
+
+def _stdio_process(database: str) -> int:
+    found = subprocess.run(["pgrep", "-f", f"stdio --database {database}"], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[0])
+
+
+async def test_what_was_accepted_is_there_after_the_server_was_killed(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, database) as served:
+        token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+        async with over_http(served.url, token) as client:
+            await call(client, "create_task", title="Survive")
+            served.process.kill()
+            served.process.wait(PATIENCE)
+    with serving(tmp_path, database) as served:
+        async with over_http(served.url, token) as client:
+            assert (await call(client, "get_task", task_id="T-1"))["task"]["title"] == "Survive"
+
+
+async def test_ready_and_healthy_are_said_without_a_token(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, database) as served:
+        base = served.url.removesuffix("/mcp")
+        async with httpx2.AsyncClient() as http:
+            assert (await http.get(f"{base}/healthz")).json() == {"status": "ok"}
+            assert (await http.get(f"{base}/readyz")).text == "ready"
+            assert (await http.post(f"{base}/mcp", json={})).status_code == 401
