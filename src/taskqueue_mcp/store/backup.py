@@ -45,7 +45,7 @@ def check_backup(file: Path) -> None:
     if not file.is_file():
         raise DatabaseRefused(f"no backup at {file}; name the file that `taskqueue-mcp backup` wrote")
     with closing(sqlite.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-        startup.check_content(connection, file)
+        startup.check_content(connection, file, whole=True)
         number = connection.execute("PRAGMA user_version").fetchone()[0]
     if not 0 < number <= migrate.latest():
         raise DatabaseRefused(

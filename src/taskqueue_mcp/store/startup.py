@@ -14,6 +14,7 @@ from taskqueue_mcp.errors import DatabaseRefused
 
 SAFE_SQLITE = (3, 51, 3)
 LEAST_FREE = 64 * 1024 * 1024
+CHECKED_AT_START = 64 * 1024 * 1024
 SYNCED = (
     "OneDrive",
     "Dropbox",
@@ -107,13 +108,18 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path.parent).free
 
 
-def check_content(connection: sqlite.Connection, path: Path) -> None:
-    """Refuse a damaged file, and leave it as it is."""
+def check_content(connection: sqlite.Connection, path: Path, *, whole: bool = False) -> None:
+    """Refuse a damaged file, and leave it as it is.
+
+    A file above `CHECKED_AT_START` is read whole only when asked to (`doctor`, `restore`): at every start it would
+    keep clients waiting.
+    """
+    pragma = "quick_check(1)" if whole or path.stat().st_size <= CHECKED_AT_START else "schema_version"
     try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        found = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
     except sqlite.DatabaseError as error:
         raise DatabaseRefused(_damaged(path, str(error))) from error
-    if found != "ok":
+    if found != "ok" and not isinstance(found, int):
         raise DatabaseRefused(_damaged(path, found))
 
 

@@ -157,7 +157,8 @@ def _ancestry(transaction: Transaction, rules: Rules, caller: Caller, new: NewTa
         raise LimitReached(
             f"T-{parent.id} has {limits.children} children, the most allowed; put the rest into one task"
         )
-    if not tasks.one_more_descendant(transaction, root_id, limits.tasks_per_root):
+    counted = tasks.one_more_descendant(transaction, root_id, limits.tasks_per_root)
+    if not counted and tasks.fetch(transaction, root_id) is not None:  # a root is not kept for ever
         raise LimitReached(f"T-{root_id} has {limits.tasks_per_root} tasks below it, the most allowed")
     return {"parent_id": parent.id, "root_id": root_id, "depth": depth}
 

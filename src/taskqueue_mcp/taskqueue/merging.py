@@ -221,7 +221,8 @@ def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> 
         plan=options.plan,
         metadata=_written("metadata", options.metadata, limits),
     )
-    size = sum(len(str(part).encode()) for part in (title, body.instructions, body.params, body.metadata) if part)
+    parts = (title, body.instructions, body.params, body.variables, body.output, body.notify, body.metadata)
+    size = sum(len(part.encode()) for part in parts if part)
     if size > limits.body_bytes:
         raise LimitReached(
             f"the task is {size:,} bytes; at most {limits.body_bytes:,} are kept: "
