@@ -7,11 +7,11 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, NotFound
+from taskqueue_mcp.leases import digest
 from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.store import principals
-from taskqueue_mcp.taskqueue import checks
-from taskqueue_mcp.taskqueue.leases import digest
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Micros

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from taskqueue_mcp.checks import task_id
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.model import Reason, Scope, Status
-from taskqueue_mcp.taskqueue.checks import task_id
 from tests.clock import micros
 from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, forged, without
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.auth import local_person
 from taskqueue_mcp.cli.door import LONGEST_WAIT
 from taskqueue_mcp.model import FINAL
 from taskqueue_mcp.surfaces import views
-from taskqueue_mcp.taskqueue import checks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.auth import local_person, read_scopes
 from taskqueue_mcp.cli.reaching import owning, reaching
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.model import Kind
 from taskqueue_mcp.surfaces import views
-from taskqueue_mcp.taskqueue import checks
 
 if TYPE_CHECKING:
     from taskqueue_mcp.app import App

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskqueue_mcp import lifecycle
+from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import Forbidden, InvalidInput, WrongStatus
 from taskqueue_mcp.model import FINAL, Kind, Reason, Status, Task
 from taskqueue_mcp.store import attempts, tasks
-from taskqueue_mcp.taskqueue import checks, moving, scheduling
+from taskqueue_mcp.taskqueue import moving, scheduling
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller

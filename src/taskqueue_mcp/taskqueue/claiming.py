@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp import checks, leases
 from taskqueue_mcp.errors import InvalidInput, TaskQueueError, WrongStatus
 from taskqueue_mcp.model import Attempt, Body, Status, Task
 from taskqueue_mcp.store import attempts, events, schedules, tasks
 from taskqueue_mcp.store.tasks import Taking
-from taskqueue_mcp.taskqueue import checks, leases, moving, promoting
+from taskqueue_mcp.taskqueue import moving, promoting
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller

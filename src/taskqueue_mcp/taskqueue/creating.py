@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp import lifecycle
+from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, LimitReached
 from taskqueue_mcp.model import FINAL, Reason, Status, Task
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import checks, holding, merging
+from taskqueue_mcp.taskqueue import holding, merging
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller

@@ -6,16 +6,16 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp import leases
 from taskqueue_mcp.errors import LeaseLost, NotFound
 from taskqueue_mcp.model import Status
 from taskqueue_mcp.store import attempts, tasks
-from taskqueue_mcp.taskqueue import leases
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.leases import Lease
     from taskqueue_mcp.model import Caller, Task
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.store.attempts import Proof
-    from taskqueue_mcp.taskqueue.leases import Lease
 
 
 @dataclass(frozen=True, slots=True)

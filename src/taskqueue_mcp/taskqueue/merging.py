@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.model import Body, Priority
 from taskqueue_mcp.store import templates as template_store
-from taskqueue_mcp.taskqueue import checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,10 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.model import Status
 from taskqueue_mcp.store import attempts, events, lists, tasks
-from taskqueue_mcp.taskqueue import checks, moving
+from taskqueue_mcp.taskqueue import moving
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Artifact, Attempt, Body, Event, Task

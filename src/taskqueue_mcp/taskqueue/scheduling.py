@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp import cron as crons
-from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import InvalidInput, NotFound, WrongStatus
 from taskqueue_mcp.model import Fate, Micros, Misfire, Overlap, Schedule, Task
 from taskqueue_mcp.store import events, schedules
-from taskqueue_mcp.taskqueue import checks, creating, firing, merging, moving, promoting
+from taskqueue_mcp.taskqueue import creating, firing, merging, moving, promoting
 from taskqueue_mcp.taskqueue.creating import NewTask
 from taskqueue_mcp.taskqueue.merging import Wanted
 

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
 from taskqueue_mcp.store import attempts, keeping, lists, schedules
@@ -14,7 +15,6 @@ from taskqueue_mcp.store import tasks as task_store
 from taskqueue_mcp.store import templates as template_store
 from taskqueue_mcp.taskqueue import (
     answering,
-    checks,
     claiming,
     creating,
     moving,

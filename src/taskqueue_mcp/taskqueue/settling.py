@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp import lifecycle
+from taskqueue_mcp import checks, leases, lifecycle
 from taskqueue_mcp.errors import Conflict, InvalidInput, LimitReached
 from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned, Task
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import checks, holding, leases, moving
+from taskqueue_mcp.taskqueue import holding, moving
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller

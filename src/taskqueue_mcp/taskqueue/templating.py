@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.store import events, lists
 from taskqueue_mcp.store import templates as template_store
-from taskqueue_mcp.taskqueue import checks
 from taskqueue_mcp.taskqueue.merging import VARIABLE, Wanted
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads it from 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import Completion, ResourceTemplateReference
 
+from taskqueue_mcp import checks
 from taskqueue_mcp.errors import NotFound, TaskQueueError
 from taskqueue_mcp.surfaces import views
 from taskqueue_mcp.surfaces.mcp import fitting
-from taskqueue_mcp.taskqueue import checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,23 +7,13 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp import lifecycle
+from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.surfaces import views
 from taskqueue_mcp.surfaces.mcp import arguments as args
 from taskqueue_mcp.surfaces.mcp import fitting, parts, tool
-from taskqueue_mcp.taskqueue import (
-    ClaimRequest,
-    Completion,
-    Failure,
-    NewSchedule,
-    NewTask,
-    Update,
-    Wanted,
-    checks,
-    querying,
-)
+from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewSchedule, NewTask, Update, Wanted, querying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
