@@ -158,6 +158,13 @@ def test_a_value_that_leaves_nothing_of_a_folder_is_refused(value: object) -> No
         path_of("{value}", "x.md", value=value)
 
 
+def test_what_is_wrong_with_a_path_is_said() -> None:
+    with pytest.raises(InvalidInput, match=r"path 'a/\.\./b' climbs out of the output folder"):
+        path_of("a/../b", "x.md")
+    with pytest.raises(InvalidInput, match=r"filename_pattern '/x\.md' must be relative"):
+        path_of("", "/x.md")
+
+
 def test_a_value_cannot_be_a_mapping() -> None:
     with pytest.raises(InvalidInput, match=r"placeholder \{value\}"):
         path_of("", "{value}.md", value={"a": 1})
@@ -360,9 +367,7 @@ def test_without_hard_links_a_name_is_still_taken_once(
     assert names_in(tmp_path / "out") == ["x-2.md", "x.md"]
 
 
-def test_a_name_that_is_taken_too_often_says_what_to_do(
-    folder: OutputFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_taken_too_often_says_what_to_do(folder: OutputFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "MOST_OF_ONE_NAME", 2)
     folder.write("x.md", writes(b"1"))
     folder.write("x.md", writes(b"2"))
@@ -418,9 +423,7 @@ def test_no_text_of_a_csv_starts_a_formula(formula: str) -> None:
 
 def test_numbers_of_a_csv_stay_numbers() -> None:
     file = io.BytesIO()
-    count = write_csv(
-        file, table((-5, -1.5, None, True, b"\x01", "plain", Decimal("-2.50")), columns=tuple("abcdefg"))
-    )
+    count = write_csv(file, table((-5, -1.5, None, True, b"\x01", "plain", Decimal("-2.50")), columns=tuple("abcdefg")))
 
     assert file.getvalue() == b"a,b,c,d,e,f,g\r\n-5,-1.5,,True,01,plain,-2.5\r\n"
     assert count == 1
@@ -428,9 +431,7 @@ def test_numbers_of_a_csv_stay_numbers() -> None:
 
 def test_json_is_a_list_of_objects_in_the_order_of_the_columns() -> None:
     file = io.BytesIO()
-    count = write_json(
-        file, table((1, "ä", None), (float("inf"), "=1", date(2026, 1, 2)), columns=("z", "a", "a"))
-    )
+    count = write_json(file, table((1, "ä", None), (float("inf"), "=1", date(2026, 1, 2)), columns=("z", "a", "a")))
 
     assert json.loads(file.getvalue()) == [
         {"z": 1, "a": "ä", "a_2": None},
@@ -467,9 +468,7 @@ def cells(book: zipfile.ZipFile, sheet: int = 1) -> Iterator[tuple[str, str | No
         yield cell.get("r", ""), cell.get("t"), "".join(cell.itertext())
 
 
-@pytest.mark.parametrize(
-    "text", [*FORMULAS, "http://evil.example", "mailto:a@b", "internal:Sheet1!A1", "00123", "1e5"]
-)
+@pytest.mark.parametrize("text", [*FORMULAS, "http://evil.example", "mailto:a@b", "internal:Sheet1!A1", "00123", "1e5"])
 def test_no_text_of_an_xlsx_is_a_formula_a_link_or_a_number(text: str) -> None:
     book = xlsx(table((text,)))
 
@@ -541,9 +540,7 @@ def test_control_characters_and_long_text_do_not_break_an_xlsx() -> None:
     assert shown[3] == "half\ufffd"
 
 
-def test_rows_that_fail_half_way_leave_no_scratch_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_fail_half_way_leave_no_scratch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def rows() -> Iterator[tuple[int]]:

@@ -200,9 +200,7 @@ def test_defaults_are_filled_in_and_what_is_given_wins() -> None:
         ({"supplier": "A", "since": "yesterday"}, "must be a date"),
     ],
 )
-def test_a_parameter_that_is_missing_or_of_the_wrong_type_is_named(
-    given: dict[str, object], expected: str
-) -> None:
+def test_a_parameter_that_is_missing_or_of_the_wrong_type_is_named(given: dict[str, object], expected: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         fill_params(parse("x.md", FULL), given)
     assert expected in str(refused.value)
@@ -284,6 +282,11 @@ def test_no_reference_leaves_the_folder(root: Path, reference: str) -> None:
     assert "\n" not in str(refused.value)
     assert str(root.parent) not in str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+def test_an_absolute_reference_is_told_how_to_be_written(root: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"'/etc/passwd' is not a path inside the folder of procedures"):
+        ProcedureFolder(root).load("/etc/passwd")
 
 
 def test_a_missing_procedure_names_the_nearest(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import stat
@@ -218,3 +219,49 @@ async def test_ready_and_healthy_are_said_without_a_token(tmp_path: Path, databa
             assert (await http.get(f"{base}/healthz")).json() == {"status": "ok"}
             assert (await http.get(f"{base}/readyz")).text == "ready"
             assert (await http.post(f"{base}/mcp", json={})).status_code == 401
+
+
+VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
+
+
+async def test_every_handshake_revision_is_spoken_over_http(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, database) as served:
+        token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+        headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
+        async with httpx2.AsyncClient(headers=headers) as http:
+            for version in VERSIONS:
+                answer = await http.post(served.url, json=_initialize(version))
+                assert answer.status_code == 200
+                assert _result(answer.text)["protocolVersion"] == version
+                listed = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+                tools = await http.post(served.url, json=listed, headers={"mcp-protocol-version": version})
+                assert len(_result(tools.text)["tools"]) == 12
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_handshake_revision_is_spoken_over_stdio_and_nothing_else_is_on_stdout(
+    database: str, version: str
+) -> None:
+    lines = [
+        _initialize(version),
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_ready", "arguments": {}}},
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-m", "taskqueue_mcp", "stdio", "--database", database],
+        input="".join(json.dumps(line) + "\n" for line in lines), capture_output=True, text=True, timeout=PATIENCE,
+        check=True,
+    )  # fmt: skip
+    answers = {answer["id"]: answer["result"] for answer in map(json.loads, ended.stdout.splitlines())}
+    assert answers[1]["protocolVersion"] == version
+    assert answers[2]["structuredContent"]["count"] == 0
+
+
+def _initialize(version: str) -> dict[str, Any]:
+    params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "raw", "version": "0"}}
+    return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+
+
+def _result(text: str) -> dict[str, Any]:
+    data = next((line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: {")), text)
+    return dict(json.loads(data)["result"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -22,6 +23,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from pydantic import ConfigDict
 
 from taskqueue_mcp import sample
 from taskqueue_mcp.errors import SettingsRefused
@@ -33,7 +35,7 @@ from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "a-token-for-tests-0123456789"  # noqa: S105 - of a server that lives as long as a test
@@ -62,10 +64,7 @@ class Nap(Executor[NapParams]):
         if params.in_a_thread:
             await anyio.to_thread.run_sync(time.sleep, seconds)
         elif params.barrier is not None:
-            folder = Path(params.barrier)
-            (folder / str(run.task_id)).touch()
-            while len(list(folder.iterdir())) < seconds:  # noqa: ASYNC110 - other tasks set no event of ours
-                await anyio.sleep(0.01)
+            await meet(Path(params.barrier), run.task_id, seconds)
         elif params.heeds_stop:
             with anyio.move_on_after(seconds):
                 await run.stop.wait()
@@ -75,61 +74,79 @@ class Nap(Executor[NapParams]):
         return Completed(f"slept in attempt {run.attempt}")
 
 
+async def meet(folder: Path, number: int, count: float) -> None:
+    (folder / str(number)).touch()
+    await eventually(lambda: len(list(folder.iterdir())) >= count)
+
+
 class OddParams(Params):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     what: str
     text: str = ""
 
 
 class Odd(Executor[OddParams]):
-    """Does what the name says, once, and comes back with what it saw."""
+    """Does what `what` says; "look" comes back with what it saw."""
 
     name: ClassVar[str] = "odd"
     params = OddParams
 
     async def run(self, params: OddParams, run: Run) -> Outcome:
-        match params.what:
-            case "raise":
-                raise ValueError("no such thing:\n\u202e42")
-            case "raise in a group":
-                async with anyio.create_task_group() as group:
-                    group.start_soon(anyio.to_thread.run_sync, json.loads, "{")
-            case "exit":
-                sys.exit("bye")
-            case "nothing":
-                return None  # type: ignore[return-value]
-            case "quota":
-                resume_at = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-                return Returned(Reason.QUOTA, "used up", round(resume_at.timestamp() * 1_000_000))
-            case "fail":
-                return Failed("it is broken", permanent=True, usage={"cost_usd": 0.5})
-            case "chat":
-                for number in range(100):
-                    run.log(f"{number}: {'x' * 990}\n")
-                    await run.progress(number, f"step {number}")
-                run.log("half a pair \ud800 and a NUL \0\n")
-            case "file":
-                run.outputs.write("notes.txt", lambda file: file.write(b"hello"))
-                return Completed("wrote", path="notes.txt", artifacts=("notes.txt",))
-            case "unwritable":
-                return Completed("odd", data={"text": "NUL \0, half \ud800", "set": 1})
-            case "no json":
-                return Completed("odd", data={"infinity": float("inf")})
-            case "too large":
-                return Completed("odd", data={"text": "x" * 300_000})
-        return Completed(
-            "looked",
-            data={
-                "directory": str(run.directory),
-                "mode": oct(run.directory.stat().st_mode & 0o777),
-                "due_date": run.due_date.isoformat(),
-                "zone": str(run.zone),
-                "now": run.now.isoformat(),
-                "instructions": hashed(run.instructions),
-                "text": hashed(params.text),
-                "procedure": hashed(run.procedure.text) if run.procedure else None,
-                "inputs": [[each["task"], each["result_summary"], each["result_data"]] for each in run.inputs],
-            },
-        )
+        if params.what in ODDITIES:
+            return ODDITIES[params.what]
+        if params.what.startswith("raise"):
+            await throw(params.what)
+        if params.what == "chat":
+            for number in range(100):
+                run.log(f"{number}: {'x' * 990}\n")
+                await run.progress(number, f"step {number}")
+            run.log("half a pair \ud800 and a NUL \0\n")
+        if params.what == "file":
+            run.outputs.write("notes.txt", lambda file: file.write(b"hello"))
+            return Completed("wrote", path="notes.txt", artifacts=("notes.txt",))
+        return Completed("looked", data=seen(params, run))
+
+
+RESUME_AT = round(datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1_000_000)
+ODDITIES: dict[str, Any] = {
+    "nothing": None,
+    "quota": Returned(Reason.QUOTA, "used up", RESUME_AT),
+    "fail": Failed("it is broken", permanent=True, usage={"cost_usd": 0.5}),
+    "unwritable": Completed("odd", data={"text": "NUL \0, half \ud800", "set": 1}),
+    "no json": Completed("odd", data={"infinity": float("inf")}),
+    "too large": Completed("odd", data={"text": "x" * 300_000}),
+}
+
+
+async def throw(what: str) -> None:
+    async def read() -> None:
+        json.loads("{")
+
+    match what:
+        case "raise in a group":
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+        case "raise an exit":
+            sys.exit("bye")
+        case "raise a cancel":
+            raise asyncio.CancelledError
+        case _:
+            raise ValueError("no such thing:\n\u202e42")
+
+
+def seen(params: OddParams, run: Run) -> dict[str, Any]:
+    return {
+        "directory": str(run.directory),
+        "mode": oct(run.directory.stat().st_mode & 0o777),
+        "due_date": run.due_date.isoformat(),
+        "zone": str(run.zone),
+        "now": run.now.isoformat(),
+        "instructions": hashed(run.instructions),
+        "text": hashed(params.text),
+        "procedure": hashed(run.procedure.text) if run.procedure else None,
+        "inputs": [[each["task"], each["result_summary"], each["result_data"]] for each in run.inputs],
+    }
 
 
 def hashed(text: str) -> str:
@@ -138,15 +155,24 @@ def hashed(text: str) -> str:
 
 def work(given: dict[str, Any]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    given = dict(given)
-    connect = over_http(given.pop("url"), given.pop("token")) if "url" in given else over_stdio(given.pop("stdio"))
-    sources = {name: Path(path) for name, path in given.pop("sources", {}).items()}
-    registry = Registry([Report(sources), Shell(allow=["sh", "python3"], search_path=os.environ["PATH"]), Nap(), Odd()])
-    outputs = OutputFolder(Path(given.pop("output")))
-    options = Options(
-        outputs=outputs, **{key: tuple(each) if isinstance(each, list) else each for key, each in given.items()}
-    )
-    return anyio.run(run_worker, connect, registry, options)
+    connect = over_http(given["url"], given["token"]) if "url" in given else over_stdio(given["stdio"])
+    sources = {name: Path(path) for name, path in given.get("sources", {}).items()}
+    shell = Shell(allow=["sh"], search_path=os.environ["PATH"])
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in given.items()
+        if key not in {"url", "token", "stdio", "sources", "output"}
+    }
+    registry = Registry([Report(sources), shell, Nap(), Odd()])
+    outputs = OutputFolder(Path(given["output"]))
+    return anyio.run(run_worker, connect, registry, Options(outputs=outputs, **options))
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for what another process does: it sets no event of ours, so it is looked at."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - see above
+            await anyio.sleep(0.01)
 
 
 # ---- the processes around it ----
@@ -238,11 +264,13 @@ class Server:
         """Return the task once a worker holds it and has confirmed that."""
         return await self.until(task, lambda found: found["status"] == "in_progress")
 
-    async def until(self, task: str, wanted: Any) -> dict[str, Any]:
+    async def until(self, task: str, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         with anyio.fail_after(SECONDS):
-            while not wanted(found := await self.get(task)):
+            while True:
+                found = await self.get(task)
+                if wanted(found):
+                    return found
                 await anyio.sleep(0.03)
-        return found
 
 
 class WorkerProcess:
@@ -264,17 +292,21 @@ class WorkerProcess:
         return self._log.read_text()
 
     async def says(self, text: str) -> None:
-        with anyio.fail_after(SECONDS):
-            while text not in self.log:
-                assert self.process.poll() is None or text in self.log, self.log
-                await anyio.sleep(0.02)
+        def said() -> bool:
+            over = self.process.poll() is not None
+            assert text in self.log or not over, self.log
+            return text in self.log
+
+        await eventually(said)
 
     async def ended(self, seconds: float = SECONDS) -> int:
-        with anyio.fail_after(seconds):
-            while self.process.poll() is None:
-                await anyio.sleep(0.01)
+        await eventually(lambda: self.process.poll() is not None, seconds)
         assert self._out.read_bytes() == b""
         return int(self.process.returncode)
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -347,17 +379,17 @@ def alive(pid: int) -> bool:
         return False
 
 
+def numbers(path: Path) -> list[int]:
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
 async def pids_in(path: Path, count: int) -> list[int]:
-    with anyio.fail_after(SECONDS):
-        while not path.exists() or len(path.read_text().split()) < count:
-            await anyio.sleep(0.01)
-    return [int(word) for word in path.read_text().split()]
+    await eventually(lambda: len(numbers(path)) >= count)
+    return numbers(path)
 
 
 async def gone(pids: list[int], seconds: float) -> None:
-    with anyio.fail_after(seconds):
-        while any(map(alive, pids)):
-            await anyio.sleep(0.01)
+    await eventually(lambda: not any(map(alive, pids)), seconds)
 
 
 def tree(pids: Path, *, stubborn: bool) -> dict[str, Any]:
@@ -435,20 +467,28 @@ async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
 
     found = await shared.ended(second)
     assert found["status"] == "completed", found["error"]
-    seen = found["result_data"]
+    saw = found["result_data"]
 
-    assert seen["mode"] == "0o700"
-    assert not Path(seen["directory"]).exists()
-    assert seen["zone"] == "Europe/Berlin"
-    assert seen["due_date"] == seen["now"][:10]
-    now = datetime.fromisoformat(seen["now"])
+    assert saw["mode"] == "0o700"
+    assert not os.path.exists(saw["directory"])  # noqa: ASYNC240, PTH110 - a look at one name
+    assert saw["zone"] == "Europe/Berlin"
+    assert saw["due_date"] == saw["now"][:10]
+    now = datetime.fromisoformat(saw["now"])
     assert abs(now.timestamp() - time.time()) < SECONDS
     assert now.utcoffset() in (timedelta(hours=1), timedelta(hours=2))
-    assert seen["instructions"] == hashed(instructions)
-    assert seen["text"] == hashed(text)
-    assert seen["procedure"] == hashed((ROOT / "sops/inventory/reorder_rules.md").read_text())
-    ((name, summary, data),) = seen["inputs"]
+    assert saw["instructions"] == hashed(instructions)
+    assert saw["text"] == hashed(text)
+    assert saw["procedure"] == hashed((ROOT / "sops/inventory/reorder_rules.md").read_text())
+    ((name, summary, data),) = saw["inputs"]
     assert (name, summary, data["text"]) == (first, "looked", hashed("ü" * 9_000))
+
+
+async def test_an_executor_that_is_cancelled_from_within_fails(shared: Server, workers: Workers, queue: str) -> None:
+    worker = workers.start(queues=[queue])
+    task = await shared.create("odd", {"what": "raise a cancel"}, queue=queue, options={"max_attempts": 1})
+
+    assert (await shared.ended(task))["error"] == "CancelledError: the executor was cancelled from within"
+    assert worker.process.poll() is None
 
 
 async def test_a_file_that_an_executor_names_is_measured(shared: Server, workers: Workers, queue: str) -> None:
@@ -500,7 +540,11 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
 @pytest.mark.parametrize(
     ("executor", "params", "error"),
     [
-        ("shell", {"argv": "ls", "user": "root"}, "params of shell: argv: input should be a valid list; user is unknown; it takes argv, stdin, env, cwd"),
+        (
+            "shell",
+            {"argv": "ls", "user": "root"},
+            "params of shell: argv: input should be a valid list; user is unknown; it takes argv, stdin, env, cwd",
+        ),
         ("odd", {}, "params of odd: what is missing; it takes what, text"),
         ("report", {"source": "shop"}, "a report follows a procedure with an SQL block; name one in the task's sop"),
     ],
@@ -522,7 +566,7 @@ async def test_bad_parameters_fail_for_good_in_one_line(
     [
         ("raise", "ValueError: no such thing: \u202e42"),
         ("raise in a group", "JSONDecodeError: Expecting property name"),
-        ("exit", "SystemExit: bye"),
+        ("raise an exit", "SystemExit: bye"),
     ],
 )
 async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_log(
@@ -707,7 +751,7 @@ async def test_a_server_that_ends_by_itself_is_waited_for(server: Server, worker
     assert "Traceback" not in worker.log
 
 
-async def test_a_worker_may_be_there_before_its_server(tmp_path: Path, workers: Workers, server: Server) -> None:
+async def test_a_worker_may_be_there_before_its_server(workers: Workers, server: Server) -> None:
     server.kill()
     worker = workers.start()
     await worker.says("out of reach")
@@ -724,10 +768,9 @@ async def test_a_killed_stdio_server_is_started_again_and_the_attempt_goes_on(
     worker = workers.over_stdio(queues=[queue])
     task = await shared.create("nap", {"seconds": [2]}, queue=queue)
     await shared.running(task)
-    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
 
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
+    for child in worker.children():
+        os.kill(child, signal.SIGKILL)
 
     found = await shared.ended(task)
     assert [each["outcome"] for each in found["attempts"]] == ["completed"]
@@ -874,7 +917,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def test_short_polls_do_not_become_a_spin(shared: Server, workers: Workers, queue: str) -> None:
+async def test_short_polls_do_not_become_a_spin(workers: Workers, queue: str) -> None:
     worker = workers.start(queues=[queue], concurrency=2, wait_seconds=0)
     await worker.says("connected")
     await anyio.sleep(1)
@@ -884,7 +927,7 @@ async def test_short_polls_do_not_become_a_spin(shared: Server, workers: Workers
     assert cpu_seconds(worker.process.pid) - before < 0.4
 
 
-async def test_a_wrong_token_ends_the_worker_with_a_line(workers: Workers, shared: Server) -> None:
+async def test_a_wrong_token_ends_the_worker_with_a_line(workers: Workers) -> None:
     worker = workers.start(token="wrong-token-0123456789")  # noqa: S106 - it is wrong
 
     assert await worker.ended() == 1
@@ -893,12 +936,9 @@ async def test_a_wrong_token_ends_the_worker_with_a_line(workers: Workers, share
 
 
 async def test_a_token_without_the_scope_ends_the_worker_with_a_line(workers: Workers, shared: Server) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "taskqueue_mcp", "tokens", "create", "--name", "asker", "--scope", "enqueue",
-         "--database", shared.database],
-        env=ENVIRONMENT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    worker = workers.start(token=made.stdout.strip())
+    command = [sys.executable, "-m", "taskqueue_mcp", "tokens", "create", "--name", "asker", "--scope", "enqueue"]
+    made = await anyio.run_process([*command, "--database", shared.database], env=ENVIRONMENT)
+    worker = workers.start(token=made.stdout.decode().strip())
 
     assert await worker.ended() == 1
     assert "does not take this worker: asker lacks the scope work" in worker.log

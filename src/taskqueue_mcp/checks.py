@@ -142,7 +142,7 @@ def instant(argument: str, value: str, zone: str, now: Micros) -> Micros:
         read = datetime.fromisoformat(value.strip())
     except ValueError:
         raise InvalidInput(
-            f"{argument}: {_shown(value)} is not a time; use ISO 8601 such as 2026-11-20T07:00:00Z or a wait such as 10m"
+            f"{argument}: {_shown(value)} is not a time; use ISO 8601 (2026-11-20T07:00:00Z) or a wait such as 10m"
         ) from None
     if read.tzinfo is None:
         read = read.replace(tzinfo=ZoneInfo(zone))

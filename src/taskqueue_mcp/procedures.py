@@ -208,9 +208,7 @@ def tidy(reference: str) -> str:
         )
     parts = reference.removeprefix("./").removeprefix("sops/").split("/")
     if any(part.startswith(".") or part != part.strip() or not part for part in parts):
-        raise InvalidInput(
-            f"{shown} leaves the folder of procedures or holds an empty part; write plain names"
-        )
+        raise InvalidInput(f"{shown} leaves the folder of procedures or holds an empty part; write plain names")
     path = "/".join(parts)
     return path if path.endswith(".md") else f"{path}.md"
 
@@ -343,9 +341,7 @@ def _split(path: str, text: str) -> tuple[dict[str, Any], str, int]:
     except ValueError:
         raise InvalidInput(f"{path}: the front matter has no end; close it with a line ---") from None
     if len(front) > LARGEST_FRONT_MATTER:
-        raise InvalidInput(
-            f"{path}: the front matter is over {LARGEST_FRONT_MATTER:,} characters; use the body"
-        )
+        raise InvalidInput(f"{path}: the front matter is over {LARGEST_FRONT_MATTER:,} characters; use the body")
     try:
         raw = _plain(handler.load(front, Loader=_PlainYaml))
     except (yaml.YAMLError, ValueError, TypeError) as error:
@@ -458,9 +454,7 @@ def _sql_blocks(body: str, first_line: int, faults: list[str]) -> tuple[SqlBlock
         faults.append(f"line {start}: the block opened with {fence} is never closed")
     faults.extend(f"line {block.line}: the SQL block is empty" for block in blocks if not block.sql)
     names = [block.sheet.lower() for block in blocks if block.sheet]
-    faults.extend(
-        f"two SQL blocks are called {name}" for name in dict.fromkeys(names) if names.count(name) > 1
-    )
+    faults.extend(f"two SQL blocks are called {name}" for name in dict.fromkeys(names) if names.count(name) > 1)
     return tuple(blocks)
 
 
@@ -487,9 +481,7 @@ def _open(root: Path, parts: Sequence[str], held: ExitStack) -> int:
         return descriptor
 
     # Without O_NONBLOCK a named pipe in the folder would hold us for ever.
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if not HOLDS_FOLDERS:
         plain = root.resolve().joinpath(*parts)
         if plain.resolve() != plain:

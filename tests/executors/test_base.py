@@ -75,9 +75,7 @@ def test_all_faults_of_a_registry_stop_the_program_at_once() -> None:
         ({"text": "a", "x\ny": 1}, "'x\\ny' is unknown"),
     ],
 )
-def test_bad_parameters_are_named_in_one_line_with_those_there_are(
-    raw: dict[str, object], expected: str
-) -> None:
+def test_bad_parameters_are_named_in_one_line_with_those_there_are(raw: dict[str, object], expected: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         validate_params(Echo(), raw)
 

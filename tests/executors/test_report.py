@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import re
 import sys
+import threading
 import time
 import zipfile
 from contextlib import closing
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio
 import pytest
@@ -24,9 +26,11 @@ from taskqueue_mcp.executors import reading
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
+from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
 from taskqueue_mcp.procedures import Procedure, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
 
@@ -38,9 +42,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 
 def procedure(sql: str, front: str = "title: Test", *more: str) -> Procedure:
-    blocks = "\n".join(
-        f"```sql sheet=Part{number}\n{each}\n```" for number, each in enumerate((sql, *more), 1)
-    )
+    blocks = "\n".join(f"```sql sheet=Part{number}\n{each}\n```" for number, each in enumerate((sql, *more), 1))
     return parse("tests/x.md", f"---\n{front}\n---\n{blocks}\n")
 
 
@@ -72,17 +74,13 @@ def written(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-async def test_a_report_says_what_it_found_and_where_it_is(
-    make_run: MakeRun, shop: Path, tmp_path: Path
-) -> None:
+async def test_a_report_says_what_it_found_and_where_it_is(make_run: MakeRun, shop: Path, tmp_path: Path) -> None:
     front = (
         "title: Tea\nparams: {category: Tea}\n"
         "output: {format: csv, path: Reports/Tea/, "
         'filename_pattern: "Tea_{date}.csv", summary: "{rows} teas"}'
     )
-    run = make_run(
-        procedure=procedure("SELECT sku, name FROM products WHERE category = :category ORDER BY sku", front)
-    )
+    run = make_run(procedure=procedure("SELECT sku, name FROM products WHERE category = :category ORDER BY sku", front))
 
     outcome = await success(run, shop)
 
@@ -161,13 +159,9 @@ async def test_output_comes_field_by_field_from_parameters_then_task_then_proced
     followed = procedure("SELECT 1 AS a", front)
 
     plain = await success(make_run(procedure=followed), shop)
-    by_task = await success(
-        make_run(procedure=followed, task={"output": {"path": "B", "columns": ["a"]}}), shop
-    )
+    by_task = await success(make_run(procedure=followed, task={"output": {"path": "B", "columns": ["a"]}}), shop)
     as_text = await success(make_run(procedure=followed, task={"output": '{"format": "json"}'}), shop)
-    by_name = await success(
-        make_run(procedure=followed), shop, output={"filename_pattern": "q_{timestamp}.csv"}
-    )
+    by_name = await success(make_run(procedure=followed), shop, output={"filename_pattern": "q_{timestamp}.csv"})
 
     assert plain.path == "A/p_142.xlsx"
     assert by_task.path == "B/p_142.xlsx"
@@ -184,9 +178,7 @@ async def test_a_second_report_of_a_day_gets_a_name_of_its_own(make_run: MakeRun
     ]
 
 
-async def test_the_date_in_a_name_is_the_due_date_whatever_the_clock_says(
-    make_run: MakeRun, shop: Path
-) -> None:
+async def test_the_date_in_a_name_is_the_due_date_whatever_the_clock_says(make_run: MakeRun, shop: Path) -> None:
     run = make_run(procedure=procedure("SELECT 1 AS a"), due_date=date(2026, 1, 2))
 
     assert (await success(run, shop)).path == "Reports/x_2026-01-02.xlsx"
@@ -242,9 +234,7 @@ async def test_the_source_must_be_said_where_there_are_two(make_run: MakeRun, sh
 
     unsaid = await executor.run(validate_params(executor, {}), run)
 
-    assert unsaid == Failed(
-        "which source to read is not said; give source, there is other, shop", permanent=True
-    )
+    assert unsaid == Failed("which source to read is not said; give source, there is other, shop", permanent=True)
     assert isinstance(await executor.run(validate_params(executor, {}), named), Completed)
 
 
@@ -367,9 +357,7 @@ async def test_a_fault_in_the_second_block_leaves_no_file_of_the_first(
 
 async def test_the_text_of_a_parameter_is_never_sql(make_run: MakeRun, shop: Path) -> None:
     run = make_run(
-        procedure=procedure(
-            "SELECT count(*) AS n FROM products WHERE category = :c", "title: T\nparams: {c: x}"
-        )
+        procedure=procedure("SELECT count(*) AS n FROM products WHERE category = :c", "title: T\nparams: {c: x}")
     )
 
     assert (await success(run, shop, c="' OR 1=1 --")).data["preview"] == [{"n": 0}]
@@ -444,6 +432,59 @@ async def test_a_run_that_is_told_to_stop_beforehand_writes_nothing(
     assert isinstance(await report(run, shop), Returned)
     await reading_ends()
     assert written(tmp_path) == []
+
+
+async def test_a_file_that_is_ready_too_late_does_not_appear(make_run: MakeRun, shop: Path, tmp_path: Path) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    class Slow(OutputFolder):
+        def write(self, relative: str, writer: Callable[[BinaryIO], object]) -> WrittenFile:
+            def write_late(file: BinaryIO) -> None:
+                started.set()
+                go.wait(5)
+                writer(file)
+
+            return super().write(relative, write_late)
+
+    run = make_run(procedure=procedure("SELECT 1 AS a WHERE 0"), outputs=Slow(tmp_path / "out"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(report, run, shop)
+        await eventually(started.is_set)
+        run.stop.set()
+    go.set()
+    await eventually(lambda: not is_reading())
+    assert written(tmp_path) == []
+
+
+def test_a_reader_that_was_told_to_stop_stays_stopped(shop: Path) -> None:
+    reader = reading.Reader(shop, seconds=10, most_rows=10)
+    with reader.opened():
+        _, rows = reader.read("SELECT 1", {})
+        reader.halt()
+        with pytest.raises(reading.Halted):
+            next(rows)
+    with pytest.raises(reading.Halted), reader.opened():
+        pass
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["PRAGMA query_only = OFF", "DELETE FROM sales RETURNING sku"],
+        ["COMMIT", "ATTACH 'evil.db' AS evil", "CREATE TABLE evil.t (a)"],
+    ],
+)
+def test_behind_the_authorizer_the_file_is_still_read_only(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+) -> None:
+    monkeypatch.setattr(reading, "_may", lambda *_: sqlite.SQLITE_OK)
+    monkeypatch.chdir(tmp_path)
+    reader = reading.Reader(shop, seconds=10, most_rows=10)
+
+    with pytest.raises(reading.ReadFailed, match="attempt to write a readonly database"), reader.opened():
+        for statement in statements:
+            with contextlib.suppress(reading.ReadFailed):  # it returns no rows
+                reader.read(statement, {})
 
 
 async def test_cancelling_the_attempt_ends_its_query_too(make_run: MakeRun, shop: Path) -> None:

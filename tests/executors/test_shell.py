@@ -72,9 +72,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_a_command_completes_with_its_last_line_and_its_output(
-    make_run: MakeRun, log: list[str]
-) -> None:
+async def test_a_command_completes_with_its_last_line_and_its_output(make_run: MakeRun, log: list[str]) -> None:
     outcome = await completed(make_run(), ["sh", "-c", "echo one; echo two; echo; echo note >&2"])
 
     assert outcome.summary == "two"
@@ -182,9 +180,7 @@ async def test_a_bare_name_means_the_file_that_it_meant_at_the_start(
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:.")
     monkeypatch.chdir(tmp_path / "work")
 
-    assert (
-        await completed(make_run(), ["cat"], stdin="good", executor=Shell(allow=["cat"]))
-    ).summary == "good"
+    assert (await completed(make_run(), ["cat"], stdin="good", executor=Shell(allow=["cat"]))).summary == "good"
 
 
 def test_a_list_that_cannot_work_stops_the_program_with_all_its_faults() -> None:
@@ -234,20 +230,14 @@ async def test_a_command_works_in_a_private_directory_or_inside_the_allowed_fold
     assert places == [str(run.directory), str(tmp_path / "repo"), str(tmp_path / "repo/src")]
 
 
-@pytest.mark.parametrize(
-    "cwd", ["..", "../repo-evil", "/", "/etc", "src/../..", "out", "none", "a\0b", "file"]
-)
-async def test_no_working_folder_lies_outside_the_allowed_one(
-    make_run: MakeRun, tmp_path: Path, cwd: str
-) -> None:
+@pytest.mark.parametrize("cwd", ["..", "../repo-evil", "/", "/etc", "src/../..", "out", "none", "a\0b", "file"])
+async def test_no_working_folder_lies_outside_the_allowed_one(make_run: MakeRun, tmp_path: Path, cwd: str) -> None:
     (tmp_path / "repo/src").mkdir(parents=True)
     (tmp_path / "repo-evil").mkdir()
     (tmp_path / "repo/out").symlink_to(tmp_path)
     (tmp_path / "repo/file").write_text("")
 
-    outcome = await failed(
-        make_run(), ["sh"], cwd=cwd, executor=Shell(allow=["sh"], folder=tmp_path / "repo")
-    )
+    outcome = await failed(make_run(), ["sh"], cwd=cwd, executor=Shell(allow=["sh"], folder=tmp_path / "repo"))
 
     assert outcome.permanent
     assert outcome.error.startswith("cwd ")
@@ -262,9 +252,7 @@ async def test_text_is_read_from_stdin_and_there_is_none_by_default(make_run: Ma
     text = "äöü\n" * 300_000
 
     assert (await completed(make_run(), ["cat"])).data["stdout"] == ""
-    counted = await completed(
-        make_run(), [PYTHON, "-c", "import sys; print(len(sys.stdin.buffer.read()))"], stdin=text
-    )
+    counted = await completed(make_run(), [PYTHON, "-c", "import sys; print(len(sys.stdin.buffer.read()))"], stdin=text)
     unread = await completed(make_run(), ["sh", "-c", "echo done"], stdin=text)
     assert counted.summary == str(len(text.encode()))
     assert unread.summary == "done"
@@ -300,9 +288,7 @@ async def test_a_flood_is_bounded_with_head_and_tail_kept(make_run: MakeRun, log
     assert log[-1] == "\n… more output is not logged …\n"
 
 
-async def test_output_is_logged_while_the_command_runs(
-    make_run: MakeRun, log: list[str], tmp_path: Path
-) -> None:
+async def test_output_is_logged_while_the_command_runs(make_run: MakeRun, log: list[str], tmp_path: Path) -> None:
     go = tmp_path / "go"
     run = make_run()
     async with anyio.create_task_group() as group:

@@ -99,8 +99,7 @@ async def test_the_low_stock_report_has_every_low_product_and_no_other(
 
     assert outcome.path == "Reports/LowStock/LowStock_2026-11-20.xlsx"
     assert outcome.summary == (
-        "31 products are low (threshold: reorder_point); "
-        "wrote Reports/LowStock/LowStock_2026-11-20.xlsx (31 rows)"
+        "31 products are low (threshold: reorder_point); wrote Reports/LowStock/LowStock_2026-11-20.xlsx (31 rows)"
     )
     book = sheets(tmp_path / "out" / outcome.path)
     assert list(book) == ["LowStock"]
@@ -169,9 +168,7 @@ async def test_the_week_adds_up_by_category_and_by_day(make_run: MakeRun, shop: 
     by_day = sum(row["revenue"] for row in book["ByDay"])
     assert by_category == pytest.approx(by_day, abs=0.05)
     assert by_day > 1_000
-    assert all(
-        row["revenue_week_before"] > 0 and 0 < row["margin_percent"] < 60 for row in book["ByCategory"]
-    )
+    assert all(row["revenue_week_before"] > 0 and 0 < row["margin_percent"] < 60 for row in book["ByCategory"])
     assert len(book["BestSellers"]) == 20
 
 

@@ -158,7 +158,7 @@ class Reader:
 def _may(action: int, first: str | None, second: str | None, *_: object) -> int:
     if action in READING:
         return int(sqlite.SQLITE_OK)
-    if action == sqlite.SQLITE_FUNCTION and (second or first or "").lower() not in REFUSED_FUNCTIONS:
+    if action == sqlite.SQLITE_FUNCTION and second not in REFUSED_FUNCTIONS:
         return int(sqlite.SQLITE_OK)
     return int(sqlite.SQLITE_DENY)
 

@@ -102,9 +102,7 @@ class Shell(Executor[ShellParams]):
         except OSError as error:
             why = (error.strerror or "unknown").lower()
             return Failed(f"{name[:80]!a} could not be started: {why}", permanent=error.errno not in PASSING)
-        ending = await supervise(
-            process, on_output=out.feed, on_error=err.feed, stop=run.stop, seconds=seconds
-        )
+        ending = await supervise(process, on_output=out.feed, on_error=err.feed, stop=run.stop, seconds=seconds)
         out.close()
         err.close()
         if ending is Ending.STOPPED:
@@ -124,9 +122,7 @@ class Shell(Executor[ShellParams]):
     def _start(self, params: ShellParams, run: Run) -> Popen[bytes]:
         command = self._commands.get(params.argv[0])
         if command is None:
-            raise InvalidInput(
-                f"the command {params.argv[0][:80]!a} is not allowed; allowed are {self._allowed}"
-            )
+            raise InvalidInput(f"the command {params.argv[0][:80]!a} is not allowed; allowed are {self._allowed}")
         environment = self._environment(params.env)
         directory = self._directory(params.cwd, run)
         with tempfile.TemporaryFile(dir=run.directory) as given:
@@ -148,9 +144,7 @@ class Shell(Executor[ShellParams]):
         if refused := sorted(set(asked) - self._env_names):
             allowed = ", ".join(sorted(self._env_names)) or "none; the owner lists them in the settings"
             raise InvalidInput(f"the variable {refused[0][:80]!a} may not be set; allowed are {allowed}")
-        kept = {
-            name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")
-        }
+        kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
         return kept | {"PATH": self._search_path} | dict(asked)
 
     def _directory(self, cwd: str | None, run: Run) -> Path:

@@ -196,9 +196,7 @@ def _publish(folder: _Folder, part: str, name: str) -> str:
                 continue
             folder.replace(part, candidate)
         return candidate
-    raise LimitReached(
-        f"{name!a} exists {MOST_OF_ONE_NAME:,} times; use {{timestamp}} or {{task_id}} in its pattern"
-    )
+    raise LimitReached(f"{name!a} exists {MOST_OF_ONE_NAME:,} times; use {{timestamp}} or {{task_id}} in its pattern")
 
 
 def _reserve(folder: _Folder, name: str) -> bool:

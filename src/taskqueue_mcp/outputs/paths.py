@@ -35,8 +35,7 @@ LONGEST_NAME: Final = 120
 DEEPEST: Final = 12
 
 RESERVED: Final = frozenset(
-    {"CON", "PRN", "AUX", "NUL"}
-    | {f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"}
+    {"CON", "PRN", "AUX", "NUL"} | {f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"}
 )
 """Names that are devices on Windows, with any extension."""
 
@@ -123,9 +122,7 @@ def check(relative: str) -> None:
     if parts != [clean(part) for part in parts] or len(parts) > DEEPEST:
         raise InvalidInput(f"{relative[:80]!a} is not a clean path inside the output folder")
     if media_type(relative) is None:
-        raise InvalidInput(
-            f"{parts[-1]!a} has no extension that may be written; use one of {' '.join(MEDIA_TYPES)}"
-        )
+        raise InvalidInput(f"{parts[-1]!a} has no extension that may be written; use one of {' '.join(MEDIA_TYPES)}")
 
 
 def media_type(relative: str) -> str | None:

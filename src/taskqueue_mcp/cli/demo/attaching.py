@@ -28,9 +28,12 @@ def show(story: Story, url: str | None = None, database: Path | None = None) -> 
     for what, command in (
         ("the token", f"TOKEN=$(cat {shlex.quote(f'{database}-token')})"),
         ("Claude Code", f"claude mcp add --transport http taskqueue {url}/mcp --header {header}"),
-        ("Gemini CLI", f"gemini mcp add --transport http --header {header} taskqueue {url}/mcp"),
+        ("Gemini CLI", f"gemini mcp add --scope user --transport http taskqueue {url}/mcp --header {header}"),
         ("Codex", f"codex mcp add taskqueue --url {url}/mcp --bearer-token-env-var TASKQUEUE_TOKEN"),
-        ("MCP Inspector", f"npx @modelcontextprotocol/inspector --transport http {url}/mcp --header {header}"),
+        (
+            "MCP Inspector",
+            f"npx @modelcontextprotocol/inspector --transport http --server-url {url}/mcp --header {header}",
+        ),
         (
             "Claude Code over stdio, on the same database, with or without a server",
             f"claude mcp add taskqueue -- {stdio}",

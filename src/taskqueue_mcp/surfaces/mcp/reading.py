@@ -43,8 +43,8 @@ Turn this request into tasks for the queue, then create them:
 
 First say in a few lines which tasks it takes, in what order, and what each must produce. Prefer one task; split only \
 what can run apart or must wait. Use a procedure (sop) where one fits: {procedures}. Give each task a complete title \
-and instructions, its task_type and params, and an idempotency_key made from the request. Tie them with depends_on. For \
-something that recurs use schedule_task and show next_runs. Then create them and report their ids.
+and instructions, its task_type and params, and an idempotency_key made from the request. Tie them with depends_on. \
+For something that recurs use schedule_task and show next_runs. Then create them and report their ids.
 """
 
 TRIAGE = """\
