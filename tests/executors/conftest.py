@@ -24,11 +24,6 @@ class MakeRun(Protocol):
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def log() -> list[str]:
     return []
 

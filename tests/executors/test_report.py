@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import anyio
 import pytest
 from pysqlite3 import dbapi2 as sqlite
-from tests.executors.waiting import eventually
 
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.executors import reading
@@ -28,15 +27,15 @@ from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
 from taskqueue_mcp.procedures import Procedure, parse
+from tests.executors.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
 
-    from tests.executors.conftest import MakeRun
-
     from taskqueue_mcp.executors.base import Run
+    from tests.executors.conftest import MakeRun
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS c FROM n"
 
@@ -458,13 +457,17 @@ async def test_a_file_that_is_ready_too_late_does_not_appear(make_run: MakeRun, 
 
 def test_a_reader_that_was_told_to_stop_stays_stopped(shop: Path) -> None:
     reader = reading.Reader(shop, seconds=10, most_rows=10)
-    with reader.opened():
-        _, rows = reader.read("SELECT 1", {})
-        reader.halt()
-        with pytest.raises(reading.Halted):
+
+    def stop_between_rows() -> None:
+        with reader.opened():
+            _, rows = reader.read("SELECT sku FROM products LIMIT 9", {})
             next(rows)
-    with pytest.raises(reading.Halted), reader.opened():
-        pass
+            reader.halt()
+            next(rows)
+
+    for _ in range(2):
+        with pytest.raises(reading.Halted):
+            stop_between_rows()
 
 
 @pytest.mark.parametrize(
@@ -473,18 +476,23 @@ def test_a_reader_that_was_told_to_stop_stays_stopped(shop: Path) -> None:
         ["PRAGMA query_only = OFF", "DELETE FROM sales RETURNING sku"],
         ["COMMIT", "ATTACH 'evil.db' AS evil", "CREATE TABLE evil.t (a)"],
     ],
+    ids=["the file", "another file"],
 )
-def test_behind_the_authorizer_the_file_is_still_read_only(
+def test_behind_the_authorizer_nothing_can_be_written_either(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statements: list[str]
 ) -> None:
     monkeypatch.setattr(reading, "_may", lambda *_: sqlite.SQLITE_OK)
     monkeypatch.chdir(tmp_path)
     reader = reading.Reader(shop, seconds=10, most_rows=10)
 
-    with pytest.raises(reading.ReadFailed, match="attempt to write a readonly database"), reader.opened():
-        for statement in statements:
-            with contextlib.suppress(reading.ReadFailed):  # it returns no rows
-                reader.read(statement, {})
+    def run_them() -> None:
+        with reader.opened():
+            for statement in statements:
+                with contextlib.suppress(reading.ReadFailed):  # most of them return no rows
+                    reader.read(statement, {})
+
+    with pytest.raises(reading.ReadFailed, match="readonly database"):
+        run_them()
 
 
 async def test_cancelling_the_attempt_ends_its_query_too(make_run: MakeRun, shop: Path) -> None:

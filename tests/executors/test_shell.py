@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from tests.executors.waiting import eventually
 
 from taskqueue_mcp.errors import InvalidInput, SettingsRefused
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.captured import Captured
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
+from tests.executors.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.executors.conftest import MakeRun
-
     from taskqueue_mcp.executors.base import Run
+    from tests.executors.conftest import MakeRun
 
 PYTHON = sys.executable
 

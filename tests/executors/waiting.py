@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
     with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - see above
+        while not condition():
             await anyio.sleep(0.01)

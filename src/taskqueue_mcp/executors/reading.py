@@ -155,10 +155,10 @@ class Reader:
         return ReadFailed(str(error), passing=code in PASSING)
 
 
-def _may(action: int, first: str | None, second: str | None, *_: object) -> int:
+def _may(action: int, _: str | None, function: str | None, *__: object) -> int:
     if action in READING:
         return int(sqlite.SQLITE_OK)
-    if action == sqlite.SQLITE_FUNCTION and second not in REFUSED_FUNCTIONS:
+    if action == sqlite.SQLITE_FUNCTION and function not in REFUSED_FUNCTIONS:
         return int(sqlite.SQLITE_OK)
     return int(sqlite.SQLITE_DENY)
 

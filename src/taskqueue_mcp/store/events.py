@@ -30,6 +30,8 @@ LAST_POSITION = "SELECT coalesce(max(position), 0) FROM events"
 SYSTEM = "taskqueue"
 """The principal of what happens by itself: a time came, a lease ran out."""
 
+_write = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes such an encoder anew for each call
+
 
 def record(transaction: Transaction, task: Task, kind: str, principal: str, data: dict[str, Any] | None = None) -> None:
     """Record a transition of `task`, whose `seq` was raised with it, and wake who follows the task."""
@@ -42,7 +44,7 @@ def record(transaction: Transaction, task: Task, kind: str, principal: str, data
             "attempt": task.attempt or None,
             "kind": kind,
             "principal": principal,
-            "data": None if data is None else json.dumps(data, ensure_ascii=False),
+            "data": None if data is None else _write(data),
         },
     )
     transaction.signal("task", str(task.id))
@@ -60,7 +62,7 @@ def record_other(
             "subject_id": subject_id,
             "kind": kind,
             "principal": principal,
-            "data": None if data is None else json.dumps(data, ensure_ascii=False),
+            "data": None if data is None else _write(data),
         },
     )
     transaction.signal(subject, str(subject_id))

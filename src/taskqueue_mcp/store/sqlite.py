@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOCKED_PAUSE = 0.005
+"""How long to leave a file alone that another program has locked, in seconds."""
 POLL = 0.25
 """How often `data_version` is looked at, in seconds."""
 SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
@@ -178,10 +180,11 @@ class SqliteDatabase:
     def write_now(self, work: Work[T]) -> T:
         """Run `work` in a transaction of its own and return its result once it is durable."""
         waiting = _Waiting(work, None, time.monotonic() + faults.PATIENCE)
-        while not self._try([waiting]):
+        while (signals := self._try([waiting])) is None:
             if time.monotonic() >= waiting.deadline:
                 raise faults.held(self.path)
             time.sleep(0.001)
+        self._tell(signals)
         if waiting.error is not None:
             raise waiting.error
         result: T = waiting.result
@@ -253,39 +256,43 @@ class SqliteDatabase:
 
     def _flush(self) -> None:
         works, self._pending = self._pending, []
-        if not self._try(works):
+        signals = self._try(works)
+        if signals is None:
             self._pending = works + self._pending
             loop = asyncio.get_running_loop()
             turn = loop.run_in_executor(self._pool(), self._turns.take, faults.PATIENCE)
             turn.add_done_callback(self._turn_came)
             return
         self._answer(works)
+        self._tell(signals)
 
     def _turn_came(self, turn: asyncio.Future[bool]) -> None:
         works, self._pending = self._pending, []
-        if turn.result() and self._try(works, held=True):
+        signals = self._try(works, held=True) if turn.result() else None
+        if signals is not None:
             self._answer(works)
+            self._tell(signals)
             return
         now = time.monotonic()
         late = [waiting for waiting in works if waiting.deadline <= now]
         self._pending = [waiting for waiting in works if waiting.deadline > now] + self._pending
         for waiting in late:
             waiting.error = faults.held(self.path)
-        self._answer(late)
+        self._answer(late, again_in=LOCKED_PAUSE)
 
-    def _answer(self, works: list[_Waiting]) -> None:
+    def _answer(self, works: list[_Waiting], *, again_in: float = 0) -> None:
         for waiting in works:
             waiting.answer()
         if self._pending:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_later(again_in, self._flush)
         else:
             self._busy = False
 
-    def _try(self, works: list[_Waiting], *, held: bool = False) -> bool:
-        """Commit `works` if the file is free; False when another process is writing."""
+    def _try(self, works: list[_Waiting], *, held: bool = False) -> set[Signal] | None:
+        """Commit `works` if the file is free and return what they signal; None when another process is writing."""
         with self._guard:
             if not held and not self._turns.try_take():
-                return False
+                return None
             try:
                 batch = _Batch([waiting for waiting in works if not _gone(waiting)])
                 try:
@@ -295,12 +302,11 @@ class SqliteDatabase:
                         self._commit_alone(waiting, batch.signals)
             except sqlite.OperationalError as error:
                 if faults.is_busy(error):
-                    return False
+                    return None
                 raise
             finally:
                 self._turns.give_back()
-        self._tell(batch.signals)
-        return True
+        return batch.signals
 
     def _commit_together(self, batch: _Batch) -> None:
         """Commit a batch without savepoints, for each would copy every page its work writes: 2-5 times the cost.

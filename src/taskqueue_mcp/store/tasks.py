@@ -128,10 +128,10 @@ UPDATE tasks
 RETURNING {TASK}
 """
 
-UNTOUCHED = f"""
-SELECT {TASK} FROM tasks
+UNTOUCHED = """
+SELECT id FROM tasks
  WHERE status = 'in_progress' AND confirmed = 0 AND claim_id IS NULL
-   AND lease_principal = :principal AND worker = :worker AND claimed_at > {{now}} - :window
+   AND lease_principal = :principal AND worker = :worker AND claimed_at > {now} - :window
  ORDER BY claimed_at LIMIT 1
 """
 
@@ -173,6 +173,7 @@ ONE_MORE_DESCENDANT = (
     "UPDATE tasks SET descendants = descendants + 1 WHERE id = :id AND descendants < :limit RETURNING id"
 )
 
+WAITED_FOR = "SELECT 1 FROM dependencies WHERE depends_on = :id LIMIT 1"
 DEPENDANTS = f"""
 SELECT {", ".join("tasks." + name.strip() for name in TASK.split(","))}, bodies.on_dependency_failure
   FROM dependencies
@@ -416,7 +417,7 @@ def readdress(transaction: Transaction, task: Task, lease_hash: str, lease_secon
 def untouched(transaction: Transaction, principal: str, worker: str, window_seconds: int) -> Task | None:
     """Return the task that `worker` claimed a moment ago and has not touched since."""
     row = transaction.first(UNTOUCHED, {"principal": principal, "worker": worker, "window": window_seconds * MICROS})
-    return None if row is None else as_task(row)
+    return None if row is None else fetch(transaction, row[0])
 
 
 def by_claim(transaction: Transaction, principal: str, claim_id: str) -> Task | None:
@@ -460,6 +461,8 @@ def unblock(transaction: Transaction, task: Task, status: Status, reason: Reason
 
 def dependants(transaction: Transaction, task_id: int) -> list[tuple[Task, str]]:
     """Return the tasks that wait for this one, each with what a failure means to it."""
+    if transaction.first(WAITED_FOR, {"id": task_id}) is None:  # mostly so, and an empty wide result costs its columns
+        return []
     return [(as_task(row[:-1]), row[-1]) for row in transaction.all(DEPENDANTS, {"id": task_id})]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks, leases, lifecycle
-from taskqueue_mcp.errors import Conflict, InvalidInput, LimitReached
+from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, LimitReached
 from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned, Task
 from taskqueue_mcp.store import attempts, events, tasks
 from taskqueue_mcp.taskqueue import holding, moving
@@ -266,12 +266,15 @@ def _outcome(transaction: Transaction, rules: Rules, failure: Failure, error: st
 
 
 def _end(transaction: Transaction, rules: Rules, caller: Caller, lease_text: str, ending: _Ending) -> Settled:
-    lease = leases.parse(lease_text)
-    proof = holding.ended_under(transaction, caller, lease)
-    if proof is not None:
+    try:
+        held = holding.held(transaction, caller, lease_text)
+    except LeaseLost:
+        lease = leases.parse(lease_text)
+        proof = holding.ended_under(transaction, caller, lease)
+        if proof is None:
+            raise
         return _again(transaction, caller, lease, proof.settle_hash, ending)
-    held = holding.held(transaction, caller, lease_text)
-    task = held.task
+    task, lease = held.task, held.lease
     delay = rules.backoff.delay(task.failures + 1, rules.chance())
     change = lifecycle.settle(task, ending.outcome, transaction.now, delay)
     done = ending.outcome if isinstance(ending.outcome, Completed) else None
