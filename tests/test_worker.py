@@ -61,6 +61,7 @@ class Nap(Executor[NapParams]):
 
     async def run(self, params: NapParams, run: Run) -> Outcome:
         seconds = params.seconds[min(run.attempt, len(params.seconds)) - 1]
+        await run.progress(None, "napping")
         if params.in_a_thread:
             await anyio.to_thread.run_sync(time.sleep, seconds)
         elif params.barrier is not None:
@@ -94,7 +95,8 @@ class Odd(Executor[OddParams]):
 
     async def run(self, params: OddParams, run: Run) -> Outcome:
         if params.what in ODDITIES:
-            return ODDITIES[params.what]
+            outcome: Outcome = ODDITIES[params.what]
+            return outcome
         if params.what.startswith("raise"):
             await throw(params.what)
         if params.what == "chat":
@@ -261,8 +263,8 @@ class Server:
                     return found
 
     async def running(self, task: str) -> dict[str, Any]:
-        """Return the task once a worker holds it and has confirmed that."""
-        return await self.until(task, lambda found: found["status"] == "in_progress")
+        """Return the task once its executor has said something."""
+        return await self.until(task, lambda found: found["status"] == "in_progress" and "message" in found)
 
     async def until(self, task: str, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         with anyio.fail_after(SECONDS):
@@ -467,7 +469,7 @@ async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
 
     found = await shared.ended(second)
     assert found["status"] == "completed", found["error"]
-    saw = found["result_data"]
+    saw = json.loads(found["result_data"])  # the answer is long, so it comes as text
 
     assert saw["mode"] == "0o700"
     assert not os.path.exists(saw["directory"])  # noqa: ASYNC240, PTH110 - a look at one name

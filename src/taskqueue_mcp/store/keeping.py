@@ -22,7 +22,9 @@ SELECT tasks.id, tasks.title, bodies.instructions,
   FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
 """
 UNINDEX = "DELETE FROM search WHERE rowid = :id"
-TEXT_CHANGES = frozenset({"created", "completed", "failed", "retry", "lease_lost", "cancelled", "rejected", "rescheduled"})
+TEXT_CHANGES = frozenset(
+    {"created", "completed", "failed", "retry", "lease_lost", "cancelled", "rejected", "rescheduled"}
+)
 
 OLD_TASKS = """
 SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :age

@@ -151,7 +151,7 @@ def _ancestry(transaction: Transaction, rules: Rules, caller: Caller, new: NewTa
     root_id = parent.root_id or parent.id
     if depth > limits.depth:
         raise LimitReached(
-            f"T-{parent.id} is {parent.depth} levels below its root, the most allowed; do this part yourself"
+            f"T-{parent.id} is {parent.depth} levels below its root and {limits.depth} are allowed; do it yourself"
         )
     if not tasks.one_more_child(transaction, parent.id, limits.children):
         raise LimitReached(

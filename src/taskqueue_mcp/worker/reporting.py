@@ -111,7 +111,7 @@ class Reporter:
         if self._left_out:
             text = f"… {self._left_out:,} characters left out …\n{text}"
             self._left_out = 0
-        part, rest = text[:LARGEST_PART], text[LARGEST_PART:]
+        part, rest = _parted(text)
         self._waiting, self._size = [rest] if rest else [], len(rest)
         if part:
             news["log"] = part
@@ -122,3 +122,11 @@ class Reporter:
                 self._news.set()
                 self._hurry.set()
         return news
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return as much as goes into one update, up to the end of a line where there is one, and the rest."""
+    if len(text) <= LARGEST_PART:
+        return text, ""
+    end = text.rfind("\n", 0, LARGEST_PART) + 1 or LARGEST_PART
+    return text[:end], text[end:]

@@ -57,10 +57,12 @@ def run(output: Path | None, *, keep: bool) -> int:
     """Show the whole loop; the report is put under `output`. With `keep` the server runs on until Ctrl-C.
 
     Raises:
+        OSError: `output` is no folder that can be written to.
         TaskQueueError: a step failed; every process that was started has ended.
         click.Abort: a signal ended it; so has every process.
     """
     folder = (output or Path(FOLDER)).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="taskqueue-demo-", ignore_cleanup_errors=True) as scratch:
         try:
             asyncio.run(_until_told_to_stop(folder, Path(scratch).resolve(), keep=keep))
