@@ -17,12 +17,13 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 SERVER = os.environ.get("TASKQUEUE_SERVER", "http://127.0.0.1:8080") + "/mcp"
-MODEL = os.environ.get("GEMINI_MODEL", "gemini-3.5-flash")
+MODEL = os.environ.get("GEMINI_MODEL", "gemini-3.8-flash")
 
 ROLE = """
 You take requests for a company and have them done by the workers of the queue; you do not do the work yourself. Use a
-procedure (sop) where one fits: inventory/low_stock_calculation.md, inventory/reorder_rules.md, reports/weekly_summary.md.
-Wait until the task is final. Then tell the person in two sentences what came of it and where the file is.
+procedure (sop) where one fits: inventory/low_stock_calculation.md, inventory/reorder_rules.md or
+reports/weekly_summary.md. Wait until the task is final, then tell the person in two sentences what came of it and
+where the file is.
 """
 
 
@@ -45,6 +46,4 @@ async def answer(request: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit('usage: python examples/gemini_enqueues.py "what the person asks for"')
-    print(asyncio.run(answer(sys.argv[1])))
+    print(asyncio.run(answer(" ".join(sys.argv[1:]) or input("What do you need? "))))

@@ -72,6 +72,13 @@ async def created(request: Request) -> JSONResponse:
     return JSONResponse({"caller": caller().name, "state": request.state.caller.name, "bytes": len(body)})
 
 
+async def endless(_: AsgiScope, __: Receive, send: Send) -> None:
+    """Stream to whoever asks, and never look whether they are still there."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"...", "more_body": True})
+    await asyncio.sleep(60)
+
+
 async def board(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await JSONResponse({"board": scope["path"]})(scope, receive, send)
 
@@ -97,6 +104,8 @@ def application(stopping: asyncio.Event, listen: ListenHandler) -> AccessControl
         return "never"
 
     async def ready() -> dict[str, bool]:
+        if "unreachable" in sys.argv:
+            raise ConnectionRefusedError
         return {"database": True, "disk": "unready" not in sys.argv}
 
     return build_app(
@@ -108,6 +117,7 @@ def application(stopping: asyncio.Event, listen: ListenHandler) -> AccessControl
             Route("/api/v1/tasks", created, methods=["GET", "POST", "PUT", "DELETE"]),
             Route("/artifacts/{name}", created, methods=["PUT"]),
             Route("/static/board.js", created),
+            Mount("/endless", endless),
             *([] if "bare" in sys.argv else [Mount("/", board)]),
         ],
         ready=ready,
@@ -574,10 +584,15 @@ def test_too_deep_counts_as_a_parser_does(document: Any, limit: int, ascii_only:
 
 @pytest.mark.parametrize(
     "hostile",
-    [b"[" * 4 * MIB, b"[]" * 2 * MIB, b'"' * 4 * MIB, b'"\\' * 2 * MIB, b'["' + b'\\"' * 2 * MIB, b'["' * 2 * MIB,
-     (b"[" * 100 + b"]" * 100) * 20_000, b"{" * 50 + b'"' + b"\\" * 4 * MIB],
-    ids=["openers", "pairs", "quotes", "escapes", "no end", "opened text", "hills", "backslashes"],
-)  # fmt: skip
+    [
+        pytest.param(b"[" * 4 * MIB, id="openers"),
+        pytest.param(b"[]" * 2 * MIB, id="pairs"),
+        pytest.param((b"[" * 100 + b"]" * 100) * 20_000, id="hills"),
+        pytest.param(b"[" * 50 + b'"' * 4 * MIB, id="quotes"),
+        pytest.param(b"[" * 50 + b'"' + b'\\"' * 2 * MIB, id="a text without an end"),
+        pytest.param(b"[" * 50 + b'"' + b"\\" * 4 * MIB, id="backslashes"),
+    ],
+)
 def test_no_document_keeps_too_deep_busy(hostile: bytes) -> None:
     begin = time.monotonic()
     too_deep(hostile)
@@ -594,8 +609,9 @@ def test_health_is_open_and_says_little(port: int) -> None:
     assert "server" not in ready.headers
 
 
-def test_one_check_that_fails_makes_the_server_unready() -> None:
-    with server("unready") as (_, port):
+@pytest.mark.parametrize("flag", ["unready", "unreachable"])
+def test_one_check_that_fails_makes_the_server_unready(flag: str) -> None:
+    with server(flag) as (_, port):
         unready = ask(port, path="/readyz", key=None)
         assert (unready.status, unready.body) == (503, b"unready")
         assert ask(port, path="/healthz", key=None).status == 200
@@ -653,6 +669,16 @@ def test_parked_calls_are_answered_and_streams_closed_when_a_signal_comes(flag: 
 def test_a_call_that_will_not_end_does_not_hold_up_the_end(modern: bool) -> None:
     with server() as (process, port), call(port, "stubborn", modern=modern):
         assert ask(port, path="/healthz").status == 200
+        allowed, begin = a_second(), time.monotonic()
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        assert time.monotonic() - begin < allowed
+
+
+def test_an_endless_stream_does_not_hold_up_the_end() -> None:
+    with server() as (process, port), socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as sock:
+        sock.sendall(b"GET /endless/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer gemini-token\r\n\r\n")
+        assert sock.recv(1)
         allowed, begin = a_second(), time.monotonic()
         process.terminate()
         assert process.wait(SECONDS) == 0

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -35,7 +36,7 @@ from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "a-token-for-tests-0123456789"  # noqa: S105 - of a server that lives as long as a test
@@ -173,7 +174,7 @@ def work(given: dict[str, Any]) -> int:
 async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for what another process does: it sets no event of ours, so it is looked at."""
     with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - see above
+        while not condition():
             await anyio.sleep(0.01)
 
 
@@ -360,6 +361,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def hand(shared: Server) -> Iterator[WorkerProcess]:
+    """A worker for every test that leaves it as it was; it takes the queue `common`."""
+    hand = WorkerProcess(shared.folder, url=shared.url, token=TOKEN, queues=["common"], concurrency=4)
+    yield hand
+    hand.kill()
+
+
 @pytest.fixture
 def queue() -> str:
     return f"q-{secrets.token_hex(4)}"
@@ -453,15 +462,14 @@ async def test_a_command_runs_and_its_output_comes_back(
 
 
 async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
-    shared: Server, workers: Workers, queue: str
+    shared: Server, hand: WorkerProcess
 ) -> None:
-    workers.start(queues=[queue])
-    first = await shared.create("odd", {"what": "too small", "text": "ü" * 9_000}, queue=queue)
+    first = await shared.create("odd", {"what": "too small", "text": "ü" * 9_000}, queue="common")
     instructions, text = "do it\n" * 5_000, '\\"é\U0001f600' * 10_000
     second = await shared.create(
         "odd",
         {"what": "look", "text": text},
-        queue=queue,
+        queue="common",
         instructions=instructions,
         depends_on=[first],
         sop="inventory/reorder_rules.md",
@@ -472,7 +480,7 @@ async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
     saw = json.loads(found["result_data"])  # the answer is long, so it comes as text
 
     assert saw["mode"] == "0o700"
-    assert not os.path.exists(saw["directory"])  # noqa: ASYNC240, PTH110 - a look at one name
+    assert not os.path.exists(saw["directory"])  # noqa: PTH110 - a look at one name
     assert saw["zone"] == "Europe/Berlin"
     assert saw["due_date"] == saw["now"][:10]
     now = datetime.fromisoformat(saw["now"])
@@ -485,17 +493,15 @@ async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
     assert (name, summary, data["text"]) == (first, "looked", hashed("ü" * 9_000))
 
 
-async def test_an_executor_that_is_cancelled_from_within_fails(shared: Server, workers: Workers, queue: str) -> None:
-    worker = workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": "raise a cancel"}, queue=queue, options={"max_attempts": 1})
+async def test_an_executor_that_is_cancelled_from_within_fails(shared: Server, hand: WorkerProcess) -> None:
+    task = await shared.create("odd", {"what": "raise a cancel"}, queue="common", options={"max_attempts": 1})
 
     assert (await shared.ended(task))["error"] == "CancelledError: the executor was cancelled from within"
-    assert worker.process.poll() is None
+    assert hand.process.poll() is None
 
 
-async def test_a_file_that_an_executor_names_is_measured(shared: Server, workers: Workers, queue: str) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": "file"}, queue=queue)
+async def test_a_file_that_an_executor_names_is_measured(shared: Server, hand: WorkerProcess) -> None:
+    task = await shared.create("odd", {"what": "file"}, queue="common")
 
     found = await shared.ended(task)
 
@@ -505,22 +511,26 @@ async def test_a_file_that_an_executor_names_is_measured(shared: Server, workers
     ]
 
 
-async def test_progress_and_log_arrive_whole_and_in_order(shared: Server, workers: Workers, queue: str) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": "chat"}, queue=queue)
+async def test_progress_and_log_arrive_whole_and_in_order(shared: Server, hand: WorkerProcess) -> None:
+    task = await shared.create("odd", {"what": "chat"}, queue="common")
 
     found = await shared.ended(task)
 
     assert (found["progress"], found["message"]) == (99, "step 99")
-    text, cursor = "", None
-    while True:
-        page = await shared.ask("get_task", task_id=task, detail="log", **({"cursor": cursor} if cursor else {}))
-        text, cursor = text + page["text"], page["next_cursor"]
-        if cursor is None:
-            break
+    text = await whole_log(shared, task)
     lines = [line for line in text.split("\n") if line]
     assert [line.partition(":")[0] for line in lines[:-1]] == [str(number) for number in range(100)]
     assert lines[-1] == "half a pair \ufffd and a NUL \ufffd"
+
+
+async def whole_log(server: Server, task: str) -> str:
+    text, more = "", {}
+    while True:
+        page = await server.ask("get_task", task_id=task, detail="log", **more)
+        text += page["text"]
+        if page["next_cursor"] is None:
+            return text
+        more = {"cursor": page["next_cursor"]}
 
 
 # ---- what goes wrong ----
@@ -552,10 +562,9 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
     ],
 )  # fmt: skip
 async def test_bad_parameters_fail_for_good_in_one_line(
-    shared: Server, workers: Workers, queue: str, executor: str, params: dict[str, Any], error: str
+    shared: Server, hand: WorkerProcess, executor: str, params: dict[str, Any], error: str
 ) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create(executor, params, queue=queue)
+    task = await shared.create(executor, params, queue="common")
 
     found = await shared.ended(task)
 
@@ -572,10 +581,9 @@ async def test_bad_parameters_fail_for_good_in_one_line(
     ],
 )
 async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_log(
-    shared: Server, workers: Workers, queue: str, what: str, error: str
+    shared: Server, hand: WorkerProcess, what: str, error: str
 ) -> None:
-    worker = workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": what}, queue=queue, options={"max_attempts": 2})
+    task = await shared.create("odd", {"what": what}, queue="common", options={"max_attempts": 2})
 
     found = await shared.ended(task)
 
@@ -586,8 +594,8 @@ async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_lo
     log = await shared.ask("get_task", task_id=task, detail="log")
     assert "Traceback (most recent call last)" in log["text"]
     assert "test_worker.py" in log["text"]
-    assert "\u202e" not in worker.log
-    assert worker.process.poll() is None
+    assert "\u202e" not in hand.log
+    assert hand.process.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -600,10 +608,9 @@ async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_lo
     ],
 )
 async def test_an_outcome_that_cannot_be_kept_fails_for_good(
-    shared: Server, workers: Workers, queue: str, what: str, error: str
+    shared: Server, hand: WorkerProcess, what: str, error: str
 ) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": what}, queue=queue)
+    task = await shared.create("odd", {"what": what}, queue="common")
 
     found = await shared.ended(task)
 
@@ -612,18 +619,14 @@ async def test_an_outcome_that_cannot_be_kept_fails_for_good(
     assert len(found["attempts"]) == 1
 
 
-async def test_characters_that_no_text_may_hold_are_replaced(shared: Server, workers: Workers, queue: str) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": "unwritable"}, queue=queue)
+async def test_characters_that_no_text_may_hold_are_replaced(shared: Server, hand: WorkerProcess) -> None:
+    task = await shared.create("odd", {"what": "unwritable"}, queue="common")
 
     assert (await shared.ended(task))["result_data"] == {"text": "NUL \ufffd, half \ufffd", "set": 1}
 
 
-async def test_a_used_up_quota_hands_the_task_back_until_it_can_go_on(
-    shared: Server, workers: Workers, queue: str
-) -> None:
-    workers.start(queues=[queue])
-    task = await shared.create("odd", {"what": "quota"}, queue=queue)
+async def test_a_used_up_quota_hands_the_task_back_until_it_can_go_on(shared: Server, hand: WorkerProcess) -> None:
+    task = await shared.create("odd", {"what": "quota"}, queue="common")
 
     found = await shared.until(task, lambda found: found["status"] == "pending")
 
@@ -933,7 +936,7 @@ async def test_a_wrong_token_ends_the_worker_with_a_line(workers: Workers) -> No
     worker = workers.start(token="wrong-token-0123456789")  # noqa: S106 - it is wrong
 
     assert await worker.ended() == 1
-    assert "does not take this worker: HTTP 401: send a valid token" in worker.log
+    assert "does not take this worker: 'HTTP 401: send a valid token" in worker.log
     assert "Traceback" not in worker.log
 
 
@@ -943,7 +946,7 @@ async def test_a_token_without_the_scope_ends_the_worker_with_a_line(workers: Wo
     worker = workers.start(token=made.stdout.decode().strip())
 
     assert await worker.ended() == 1
-    assert "does not take this worker: asker lacks the scope work" in worker.log
+    assert "does not take this worker: 'asker lacks the scope work" in worker.log
 
 
 async def test_a_worker_without_executors_is_refused(tmp_path: Path) -> None:
@@ -968,6 +971,64 @@ async def test_a_call_is_repeated_until_it_is_answered(server: Server) -> None:
             again = await connection.call("create_task", {"title": "during", "idempotency_key": "k"})
         assert again["task"]["id"] == answer["task"]["id"]
         group.cancel_scope.cancel()
+
+
+class CuttingWire:
+    """A way to the server that swallows the first answer of each tool, and the connection with it."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self.swallowed: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def laid(self) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+
+    async def _carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        far, forth = await asyncio.open_connection("127.0.0.1", self._to)
+        asked = bytearray()
+
+        async def there() -> None:
+            while data := await near.read(65_536):
+                asked.extend(data)
+                forth.write(data)
+            forth.close()
+
+        going = asyncio.create_task(there())
+        answer = bytearray()
+        with contextlib.suppress(OSError):
+            while data := await far.read(65_536):
+                answer.extend(data)
+                tools = re.findall(rb"^mcp-name: (\w+)", asked, re.IGNORECASE | re.MULTILINE)
+                tool = tools[-1].decode() if tools else ""
+                if tool and tool not in self.swallowed and b'"content"' in answer:
+                    self.swallowed.append(tool)
+                    break
+                if tool == "" or tool in self.swallowed:
+                    answer.clear()
+                    back.write(data)
+        going.cancel()
+        forth.close()
+        back.close()
+
+
+@pytest.mark.parametrize(("what", "settled_by"), [("chat", "complete_task"), ("fail", "fail_task")])
+async def test_lost_answers_cost_neither_a_task_nor_an_attempt_nor_a_line(
+    shared: Server, workers: Workers, queue: str, what: str, settled_by: str
+) -> None:
+    wire = CuttingWire(shared.port)
+    async with wire.laid() as port:
+        workers.start(url=f"http://127.0.0.1:{port}", queues=[queue], concurrency=2)
+        task = await shared.create("odd", {"what": what}, queue=queue)
+        found = await shared.ended(task)
+
+    assert found["status"] == {"chat": "completed", "fail": "failed"}[what]
+    assert [each["attempt"] for each in found["attempts"]] == [1]
+    assert {"claim_task", "update_task", settled_by} <= set(wire.swallowed)
+    log = await whole_log(shared, task)
+    assert len(re.findall(r"^\d+:", log, re.MULTILINE)) == (100 if what == "chat" else 0)
 
 
 async def test_a_url_without_a_path_means_the_servers_mcp_path(shared: Server) -> None:

@@ -185,3 +185,13 @@ async def test_one_that_waits_in_line_can_be_cancelled_but_not_hastened(desk: De
     await desk.cancel(second)
     await desk.complete(await desk.take())
     assert await desk.ready() == [third.id]
+
+
+async def test_a_task_that_waited_for_the_head_joins_the_line_behind_those_in_it(desk: Desk) -> None:
+    first, second = await line(desk, 2)
+    freed = await desk.create("freed", options=LINE, depends_on=(first.id,))
+    await desk.finish(first)
+    assert await desk.ready() == [second.id]
+    assert (await desk.task(freed)).reason is Reason.SERIAL
+    await desk.finish(second)
+    assert await desk.ready() == [freed.id]

@@ -82,9 +82,9 @@ def text(option: str, given: str) -> str:
         return given[1:]
     if given != "-" and not given.startswith("@"):
         return given
-    name = given if given == "-" else given[1:]
+    name = "stdin" if given == "-" else given[1:]
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if given == "-" else Path(name).read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
         hint = "; write @@ for a text that starts with @"

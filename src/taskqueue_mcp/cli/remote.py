@@ -15,7 +15,7 @@ from taskqueue_mcp.model import FINAL
 from taskqueue_mcp.worker.connection import LOST, REFUSALS, in_a_line, leaf, over_http
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from taskqueue_mcp.store.lists import Filter
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask
@@ -203,13 +203,26 @@ async def opened(url: str, token: str | None) -> AsyncIterator[Remote]:
         raise click.UsageError("a server wants a token; give --token or set TASKQUEUE_TOKEN")
     if not token.isascii() or not token.isprintable():
         raise click.UsageError("--token holds characters that no token has; copy it again")
-    for noisy in ("mcp", "client", "httpx2"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what goes wrong is said once, by us
+    with _quiet("mcp", "client", "httpx2"):
+        try:
+            async with over_http(url, token)() as client:
+                yield Remote(client.call_tool)
+        except LOST as error:
+            raise _translated(leaf(error), url) from error
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep loggers still: what goes wrong is said once, by us."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        async with over_http(url, token)() as client:
-            yield Remote(client.call_tool)
-    except LOST as error:
-        raise _translated(leaf(error), url) from error
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _translated(error: BaseException, url: str) -> BaseException:

@@ -116,7 +116,10 @@ def attempt_list(out: Out, task: Json) -> None:
         )
         for attempt in task.get("attempts", ())
     ]
-    out.table(("attempt", "outcome", "by", "claimed", "took", "came to"), rows, flexible="came to")
+    if rows:
+        out.table(("attempt", "outcome", "by", "claimed", "took", "came to"), rows, flexible="came to")
+    else:
+        out.line("(no attempts)")
 
 
 def event_lines(out: Out, events: Sequence[Json]) -> None:

@@ -11,6 +11,7 @@ from taskqueue_mcp.cli import shown
 from taskqueue_mcp.cli.asking import asking, from_template, wanted
 from taskqueue_mcp.cli.door import LONGEST_WAIT
 from taskqueue_mcp.cli.reaching import reaching, talking
+from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.model import FINAL, Status
 from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.taskqueue import NewTask, querying
@@ -58,18 +59,13 @@ async def create(
         requested_by=requested_by,
     )
     made = await door.create_task(new)
-    if wait is not None:
-        made["task"] = await _waited(door, made["task"], wait)
-    task = made["task"]
-    out.show(made, lambda: shown.task_line(out, task))
     if wait is None:
+        out.show(made, lambda: shown.task_line(out, made["task"]))
         return None
-    if task["status"] not in FINAL and task["status"] != Status.WAITING:
-        out.note(
-            f"{task['id']} is not finished after {wait:g} s; follow it with: taskqueue-mcp tasks watch {task['id']}"
-        )
-    elif out.format == "table":
-        _result(out, task)
+    if out.format == "table":
+        shown.task_line(out, made["task"])
+    task = made["task"] = await _waited(door, out, made["task"], wait)
+    out.show(made, lambda: _ended(out, task))
     return _code(task)
 
 
@@ -202,13 +198,19 @@ async def answer(door: Door, out: Out, *, task_id: str, action: str, text: str |
     _show_task(out, await door.answer_task(task_id, action, text))
 
 
-async def _waited(door: Door, task: Json, seconds: float) -> Json:
+async def _waited(door: Door, out: Out, task: Json, seconds: float) -> Json:
+    """Return the task as it is when it is final, needs a person, or the time is over; what was created is never lost."""
     until = time.monotonic() + seconds
     while task["status"] not in FINAL and task["status"] != Status.WAITING:
         left = until - time.monotonic()
         if left <= 0:
+            out.note(f"it is not finished after {seconds:g} s; follow it with: taskqueue-mcp tasks watch {task['id']}")
             break
-        task = await door.wait(task["id"], min(left, LONGEST_WAIT))
+        try:
+            task = await door.wait(task["id"], min(left, LONGEST_WAIT))
+        except TaskQueueError as error:
+            out.note(f"{task['id']} was created, and waiting for it ended: {error}")
+            break
     return task
 
 

@@ -62,5 +62,8 @@ def restore_database(backup: Path, target: Path) -> None:
         DatabaseRefused: the backup is not sound.
     """
     check_backup(backup)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"cannot make the folder of {target}: {error.strerror}; choose a writable one") from error
     copy_database(backup, str(target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ def _found(transaction: Transaction, search: str, where: str, params: dict[str, 
 
 def match_of(search: str) -> str | None:
     """Return the FTS5 query for plain words (all of them; the last may be the start of one), or None."""
-    words = WORD.findall(search)
+    words = WORD.findall(unicodedata.normalize("NFC", search))
     if not words:
         return None
     quoted = [f'"{word}"' for word in words]

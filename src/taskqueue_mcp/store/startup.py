@@ -77,8 +77,11 @@ def prepare_file(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        pass
+    except FileExistsError as error:
+        if not path.exists():  # else another process made the file a moment ago
+            raise DatabaseRefused(
+                f"cannot create the database {path}: {path.parent} is not a folder; choose another with --database"
+            ) from error
     except OSError as error:
         raise DatabaseRefused(
             f"cannot create the database {path}: {error.strerror}; choose a writable folder with --database"

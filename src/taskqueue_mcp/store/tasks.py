@@ -42,7 +42,7 @@ FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id"
 NEXT_INSTANTS = """
 SELECT
   (SELECT min(run_at) FROM tasks
-    WHERE status = 'pending' AND reason IN ('scheduled', 'retry', 'snooze', 'quota')),
+    WHERE status = 'pending' AND reason IN ('scheduled', 'retry', 'snooze', 'quota') AND run_at > 0),
   (SELECT min(lease_expires_at) FROM tasks WHERE status = 'in_progress')
 """
 

@@ -45,12 +45,15 @@ class Wanted:
 
     def given(self) -> dict[str, Any]:
         """Return what was supplied, as plain JSON."""
-        found = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                found[field.name] = list(value) if isinstance(value, tuple) else value
-        return found
+        supplied = {name: getattr(self, name) for name in ARGUMENTS}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in supplied.items()
+            if value is not None
+        }
+
+
+ARGUMENTS = tuple(field.name for field in fields(Wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def merge(transaction: Transaction, rules: Rules, wanted: Wanted, requested_by: 
     sop = next((layer["sop"] for layer in reversed(layers) if layer.get("sop")), None)
     if sop is not None:
         layers.insert(
-            0, _front_matter(rules, sop, given={k: v for layer in layers for k, v in layer["params"].items()})
+            0, _front_matter(rules, str(sop), given={k: v for layer in layers for k, v in layer["params"].items()})
         )
     return _checked(_stack(layers), rules, requested_by)
 
@@ -261,19 +264,23 @@ class Options:
     metadata: Any = None
 
 
+OPTIONS = frozenset(field.name for field in fields(Options))
+
+
 def _options(given: dict[str, Any]) -> Options:
-    known = {field.name for field in fields(Options)}
-    unknown = sorted(set(given) - known)
+    unknown = sorted(set(given) - OPTIONS)
     if unknown:
-        raise InvalidInput(f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise InvalidInput(f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}")
     options = {key: value for key, value in given.items() if value is not None}
     checks.name("options.executor", str(options.get("executor", "any")))
     for key in ("executor", "serial_key", "plan"):
         if key in options:
+            if not isinstance(options[key], str | int):
+                raise InvalidInput(f"options.{key}: must be text")
             options[key] = checks.label(f"options.{key}", str(options[key]), 100)
     if options.get("plan", "auto") not in PLANS:
         raise InvalidInput("options.plan: is auto or approve")
-    if options.get("on_dependency_failure", "fail") not in {"fail", "run"}:
+    if options.get("on_dependency_failure", "fail") not in ("fail", "run"):
         raise InvalidInput("options.on_dependency_failure: is fail or run")
     for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
         if key in options:

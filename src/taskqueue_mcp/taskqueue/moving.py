@@ -50,15 +50,15 @@ def follow(transaction: Transaction, before: Task, after: Task) -> Task:
     """Do what a written transition entails and return the task as it stands then."""
     if after.status is Status.WAITING and after.question is not None:
         attempts.ask(transaction, after, "question", after.question)
+    if after.serial_key is not None and before.status in IN_THE_WAY and after.status not in IN_THE_WAY:
+        head = tasks.next_in_line(transaction, after.serial_key)
+        if head is not None:
+            _make_ready(transaction, head)
     if after.status in FINAL and before.status not in FINAL:
         tasks.leave_queue(transaction, after.queue)
         _release_dependants(transaction, after)
     elif before.status in FINAL and after.status not in FINAL:
         tasks.return_to_queue(transaction, after.queue)
-    if after.serial_key is not None and before.status in IN_THE_WAY and after.status not in IN_THE_WAY:
-        head = tasks.next_in_line(transaction, after.serial_key)
-        if head is not None:
-            _make_ready(transaction, head)
     if _is_due(after, transaction.now):
         return admit(transaction, after)
     return after

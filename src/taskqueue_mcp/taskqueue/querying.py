@@ -78,6 +78,7 @@ def ready_page(
     transaction: Transaction, queue: str | None, task_type: str | None, cursor: str | None, limit: int
 ) -> Page:
     """Return claimable tasks in the order of claiming."""
+    _texts(queue=queue, task_type=task_type)
     after = None if cursor is None else read_cursor(cursor, "r", 2)
     limit = bounded(limit)
     rows = lists.ready(transaction, queue, task_type, None if after is None else (after[0], after[1]), limit + 1)
@@ -87,11 +88,18 @@ def ready_page(
 
 def page(transaction: Transaction, narrowed: Filter, cursor: str | None, limit: int) -> Page:
     """Return tasks that fit, newest first."""
+    _texts(queue=narrowed.queue, task_type=narrowed.task_type, tag=narrowed.tag, created_by=narrowed.created_by)
     before = NEWEST if cursor is None else read_cursor(cursor, "t", 1)[0]
     limit = bounded(limit)
     found = lists.page(transaction, narrowed, before, limit + 1)
     more = write_cursor("t", found[limit - 1].id) if len(found) > limit else None
     return Page(tuple(found[:limit]), more)
+
+
+def _texts(**filters: str | None) -> None:
+    for name, value in filters.items():
+        if value is not None:
+            checks.text(name, value)
 
 
 def bounded(limit: int) -> int:
@@ -140,7 +148,7 @@ def read_cursor(cursor: str, kind: str, count: int) -> list[int]:
     """
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         found = None
     if (
         not isinstance(found, list)

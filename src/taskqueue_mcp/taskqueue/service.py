@@ -185,6 +185,7 @@ class TaskQueue:
             raise InvalidInput(f"wait_seconds: must be from 0 to {longest}; call again to wait longer")
         signals = [("queue", queue) for queue in request.queues or (ANY,)]
         begun = time.monotonic()
+        self.waiters.attach(self.database)
         with self.waiters.watch(*signals) as woken:
             while True:
                 if self.waiters.stopping:
@@ -257,6 +258,7 @@ class TaskQueue:
         if not 0 <= wait_seconds <= longest:
             raise InvalidInput(f"wait_seconds: must be from 0 to {longest}; call again to wait longer")
         begun = time.monotonic()
+        self.waiters.attach(self.database)
         with self.waiters.watch(("task", str(task_id))) as woken:
             while True:
                 task = await self.database.read(partial(moving.fetch, task_id=task_id))
@@ -411,7 +413,6 @@ class TaskQueue:
         beat: Callable[[float], Awaitable[None]] | None,
     ) -> None:
         """Sleep until woken or the time is over, telling the caller now and then that it is still parked."""
-        self.waiters.attach(self.database)
         until = time.monotonic() + seconds
         while not woken.is_set() and (left := until - time.monotonic()) > 0:
             if beat is not None:

@@ -165,7 +165,7 @@ class Worker:
 
     def _give_up(self, error: TaskQueueError) -> None:
         """Stop because of what only a person can mend."""
-        log.error("the queue does not take this worker: %s", error)
+        log.error("the queue does not take this worker: %r", str(error))
         self._code = 1
         self.stop()
 

@@ -24,6 +24,8 @@ LARGEST_RESULT: Final = 2 * 1024 * 1024
 
 KINDS: Final[dict[Reason | None, str]] = {Reason.QUOTA: "quota", Reason.SNOOZE: "snooze"}
 
+MEASURES: Final = ("path", "size", "sha256", "media_type")
+
 Call = tuple[str, dict[str, Any]]
 
 
@@ -64,7 +66,11 @@ def _completed(lease: str, outcome: Completed, outputs: OutputFolder) -> Call:
 def _files(outcome: Completed, outputs: OutputFolder) -> Iterator[str]:
     """Each file as JSON text: as the executor measured it, or else measured here."""
     measured = outcome.data.get("artifacts") if isinstance(outcome.data, dict) else None
-    known = {each["path"]: each for each in measured or () if isinstance(each, dict) and "path" in each}
+    known = {
+        each["path"]: {key: each[key] for key in MEASURES if key in each}
+        for each in measured or ()
+        if isinstance(each, dict) and "path" in each
+    }
     for path in dict.fromkeys([*known, *outcome.artifacts]):
         yield json.dumps(known.get(path) or _measured(path, outputs), ensure_ascii=False)
 
@@ -74,7 +80,7 @@ def _measured(path: str, outputs: OutputFolder) -> dict[str, Any]:
         found = outputs.find(path)
     except TaskQueueError:
         return {"path": path}
-    return {"path": found.path, "size": found.size, "sha256": found.sha256, "media_type": found.media_type}
+    return {key: getattr(found, key) for key in MEASURES}
 
 
 def _usage(outcome: Outcome) -> dict[str, str]:
