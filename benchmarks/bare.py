@@ -1,15 +1,16 @@
-"""The yardstick: the rows of a cycle written by hand, without a queue around them."""
+"""The yardsticks: loops that leave the rows of a cycle behind, without a queue around them."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysqlite3 import dbapi2 as sqlite
 
-from taskqueue_mcp.store import open_database
+from taskqueue_mcp.store import attempts, events, open_database, tasks
+from taskqueue_mcp.store.dialect import SQLITE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,39 +21,6 @@ SUMMARY = "12 products are low"
 PRINCIPAL = "owner"
 LEASE_MICROS = 900_000_000
 
-ROOM = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = 'default' AND open_tasks < 10000"
-TASK = """
-INSERT INTO tasks (title, task_type, executor, queue, priority, status, run_at, sort_at, max_attempts, created_by,
-                   created_at)
-VALUES (?, 'task', 'claude', 'default', 'medium', 'ready', ?, ?, 3, ?, ?)
-"""
-BODY = "INSERT INTO bodies (task_id, instructions, on_dependency_failure) VALUES (?, ?, 'fail')"
-EVENT = """
-INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data) VALUES ('task', ?, ?, ?, ?, ?, ?, ?)
-"""
-TAKE = """
-UPDATE tasks
-   SET status = 'in_progress', attempt = attempt + 1, worker = ?, lease_principal = ?, lease_hash = ?,
-       lease_expires_at = ?, lease_seconds = 900, claimed_at = ?, seq = seq + 1
- WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND queue = 'default' ORDER BY sort_at, id LIMIT 1)
-   AND status = 'ready'
-RETURNING id, attempt
-"""
-ATTEMPT = """
-INSERT INTO attempts (task_id, attempt, principal, worker, salt, lease_hash, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-SETTLE = """
-UPDATE tasks
-   SET status = 'completed', finished_at = ?, result_summary = ?, worker = NULL, lease_principal = NULL,
-       lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
- WHERE id = ? AND status = 'in_progress' AND attempt = ? AND lease_hash = ? AND lease_principal = ?
-"""
-END = """
-UPDATE attempts SET ended_at = ?, outcome = 'completed', settle_hash = ?, result_summary = ?
- WHERE task_id = ? AND attempt = ? AND ended_at IS NULL
-"""
-LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = 'default'"
-
 
 class Held(NamedTuple):
     """What a claim gave."""
@@ -62,8 +30,8 @@ class Held(NamedTuple):
     lease_hash: str
 
 
-class Bare:
-    """Hand-written statements on one connection, with the schema and the settings of ours."""
+class Loop:
+    """A connection with the schema and the settings of ours."""
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
         open_database(f"sqlite:///{path}").close_now()
@@ -89,28 +57,156 @@ class Bare:
             run("COMMIT")
 
     def create(self) -> None:
-        run, now = self._connection.execute, time.time_ns() // 1_000
-        assert run(ROOM).rowcount == 1
-        task_id = run(TASK, (TITLE, now, now, PRINCIPAL, now)).lastrowid
-        run(BODY, (task_id, INSTRUCTIONS))
-        run(EVENT, (task_id, 1, None, "created", PRINCIPAL, now, '{"status": "ready"}'))
+        raise NotImplementedError
 
     def claim(self, worker: str) -> Held:
-        run, now = self._connection.execute, time.time_ns() // 1_000
-        lease_hash = hashlib.sha256(secrets.token_bytes(16)).hexdigest()
-        task_id, attempt = run(TAKE, (worker, PRINCIPAL, lease_hash, now + LEASE_MICROS, now)).fetchall()[0]
-        run(ATTEMPT, (task_id, attempt, PRINCIPAL, worker, secrets.token_hex(16), lease_hash, now))
-        run(EVENT, (task_id, 2, attempt, "claimed", PRINCIPAL, now, f'{{"worker": "{worker}"}}'))
-        return Held(task_id, attempt, lease_hash)
+        raise NotImplementedError
 
     def complete(self, held: Held) -> None:
-        run, now = self._connection.execute, time.time_ns() // 1_000
-        task_id, attempt, lease_hash = held
-        digest = hashlib.sha256(SUMMARY.encode()).hexdigest()
-        assert run(SETTLE, (now, SUMMARY, task_id, attempt, lease_hash, PRINCIPAL)).rowcount == 1
-        run(END, (now, digest, SUMMARY, task_id, attempt))
-        run(EVENT, (task_id, 3, attempt, "completed", PRINCIPAL, now, f'{{"summary": "{SUMMARY}"}}'))
-        run(LEFT)
+        raise NotImplementedError
 
     def close(self) -> None:
         self._connection.close()
+
+
+class Same(Loop):
+    """Every statement that the service runs, reads and checks included, with parameters written out by hand."""
+
+    def create(self) -> None:
+        now = _now()
+        assert self._run(tasks.QUEUE_ROOM, {"queue": "default", "limit": 10_000, "inner": 0})
+        row = self._run(tasks.INSERT, {
+            "title": TITLE, "task_type": "task", "executor": "claude", "queue": "default", "priority": "medium",
+            "status": "ready", "reason": None, "run_at": now, "sort_at": now, "max_attempts": 3, "blockers": 0,
+            "serial_key": None, "parent_id": None, "root_id": None, "depth": 0, "schedule_id": None, "due_at": None,
+            "created_by": PRINCIPAL, "now": now, "idempotency_key": None, "request_hash": None, "question": None,
+            "finished_at": None, "error": None,
+        })[0]  # fmt: skip
+        self._run(tasks.INSERT_BODY, {
+            "task_id": row[0], "instructions": INSTRUCTIONS, "params": None, "sop": None, "template": None,
+            "variables": None, "output": None, "tags": None, "requested_by": None, "timeout_seconds": None,
+            "budget_usd": None, "on_dependency_failure": "fail", "notify": None, "plan": None, "metadata": None,
+        })  # fmt: skip
+        self._event(row[0], 1, None, "created", now, '{"status": "ready"}')
+
+    def claim(self, worker: str) -> Held:
+        now = _now()
+        self._run(tasks.NEXT_INSTANTS, {})
+        self._run(tasks.UNTOUCHED, {"principal": PRINCIPAL, "worker": worker, "now": now, "window": 60_000_000})
+        row = self._run(tasks.TAKE_ANY, {
+            "worker": worker, "principal": PRINCIPAL, "unset": "-", "now": now, "lease_micros": LEASE_MICROS,
+            "lease_seconds": 900, "claim_id": None,
+        })[0]  # fmt: skip
+        task_id, attempt, lease_hash = row[0], row[9], _lease_hash()
+        self._run(
+            tasks.SET_LEASE, {"id": task_id, "attempt": attempt, "lease_hash": lease_hash, "was": "-"}
+        )
+        self._run(tasks.FETCH_BODY, {"id": task_id})
+        self._run(attempts.OPEN, {
+            "task_id": task_id, "attempt": attempt, "principal": PRINCIPAL, "worker": worker, "claim_id": None,
+            "salt": secrets.token_hex(16), "lease_hash": lease_hash, "now": now, "procedure_path": None,
+            "procedure_hash": None,
+        })  # fmt: skip
+        self._event(task_id, 2, attempt, "claimed", now, f'{{"worker": "{worker}"}}')
+        self._run(tasks.DEPENDS_ON, {"id": task_id})
+        return Held(task_id, attempt, lease_hash)
+
+    def complete(self, held: Held) -> None:
+        now = _now()
+        task_id, attempt, lease_hash = held
+        assert self._run(tasks.FETCH_LEASE, {"id": task_id})[0][0] == lease_hash
+        assert self._run(tasks.SETTLE, {
+            "status": "completed", "reason": None, "run_at": now, "sort_at": now, "failures": 0, "handbacks": 0,
+            "error": None, "question": None, "finished_at": now, "result_summary": SUMMARY, "result_path": None,
+            "id": task_id, "attempt": attempt, "lease_hash": lease_hash, "principal": PRINCIPAL,
+        })  # fmt: skip
+        self._run(attempts.END, {
+            "now": now, "outcome": "completed", "settle_hash": _digest(), "error": None, "result_summary": SUMMARY,
+            "result_path": None, "result_data": None, "usage": None, "task_id": task_id, "attempt": attempt,
+        })  # fmt: skip
+        self._event(task_id, 3, attempt, "completed", now, f'{{"summary": "{SUMMARY}"}}')
+        self._run(tasks.QUEUE_LEFT, {"queue": "default"})
+        self._run(tasks.WAITED_FOR, {"id": task_id})
+
+    def _event(self, task_id: int, seq: int, attempt: int | None, kind: str, now: int, data: str) -> None:
+        self._run(events.RECORD, {
+            "subject": "task", "subject_id": task_id, "seq": seq, "attempt": attempt, "kind": kind,
+            "principal": PRINCIPAL, "now": now, "data": data,
+        })  # fmt: skip
+
+    def _run(self, sql: str, params: dict[str, Any]) -> list[Any]:
+        rows: list[Any] = self._connection.execute(SQLITE.render(sql)[0], params).fetchall()
+        return rows
+
+
+class Fewest(Loop):
+    """The fewest statements that leave the same rows: nothing is checked, read or handed to anyone."""
+
+    ROOM = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = 'default' AND open_tasks < 10000"
+    TASK = """
+    INSERT INTO tasks (title, task_type, executor, queue, priority, status, run_at, sort_at, max_attempts, created_by,
+                       created_at)
+    VALUES (?, 'task', 'claude', 'default', 'medium', 'ready', ?, ?, 3, ?, ?)
+    """
+    BODY = "INSERT INTO bodies (task_id, instructions, on_dependency_failure) VALUES (?, ?, 'fail')"
+    EVENT = """
+    INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data)
+    VALUES ('task', ?, ?, ?, ?, ?, ?, ?)
+    """
+    TAKE = """
+    UPDATE tasks
+       SET status = 'in_progress', attempt = attempt + 1, worker = ?, lease_principal = ?, lease_hash = ?,
+           lease_expires_at = ?, lease_seconds = 900, claimed_at = ?, seq = seq + 1
+     WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND queue = 'default' ORDER BY sort_at, id LIMIT 1)
+       AND status = 'ready'
+    RETURNING id, attempt
+    """
+    ATTEMPT = """
+    INSERT INTO attempts (task_id, attempt, principal, worker, salt, lease_hash, claimed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    """
+    SETTLE = """
+    UPDATE tasks
+       SET status = 'completed', finished_at = ?, result_summary = ?, worker = NULL, lease_principal = NULL,
+           lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
+     WHERE id = ? AND status = 'in_progress' AND attempt = ? AND lease_hash = ? AND lease_principal = ?
+    """
+    END = """
+    UPDATE attempts SET ended_at = ?, outcome = 'completed', settle_hash = ?, result_summary = ?
+     WHERE task_id = ? AND attempt = ? AND ended_at IS NULL
+    """
+    LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = 'default'"
+
+    def create(self) -> None:
+        run, now = self._connection.execute, _now()
+        assert run(self.ROOM).rowcount == 1
+        task_id = run(self.TASK, (TITLE, now, now, PRINCIPAL, now)).lastrowid
+        run(self.BODY, (task_id, INSTRUCTIONS))
+        run(self.EVENT, (task_id, 1, None, "created", PRINCIPAL, now, '{"status": "ready"}'))
+
+    def claim(self, worker: str) -> Held:
+        run, now, lease_hash = self._connection.execute, _now(), _lease_hash()
+        task_id, attempt = run(self.TAKE, (worker, PRINCIPAL, lease_hash, now + LEASE_MICROS, now)).fetchall()[0]
+        run(self.ATTEMPT, (task_id, attempt, PRINCIPAL, worker, secrets.token_hex(16), lease_hash, now))
+        run(self.EVENT, (task_id, 2, attempt, "claimed", PRINCIPAL, now, f'{{"worker": "{worker}"}}'))
+        return Held(task_id, attempt, lease_hash)
+
+    def complete(self, held: Held) -> None:
+        run, now = self._connection.execute, _now()
+        task_id, attempt, lease_hash = held
+        assert run(self.SETTLE, (now, SUMMARY, task_id, attempt, lease_hash, PRINCIPAL)).rowcount == 1
+        run(self.END, (now, _digest(), SUMMARY, task_id, attempt))
+        run(self.EVENT, (task_id, 3, attempt, "completed", PRINCIPAL, now, f'{{"summary": "{SUMMARY}"}}'))
+        run(self.LEFT)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
+def _lease_hash() -> str:
+    return hashlib.sha256(secrets.token_bytes(16)).hexdigest()
+
+
+def _digest() -> str:
+    return hashlib.sha256(SUMMARY.encode()).hexdigest()

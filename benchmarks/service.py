@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from pysqlite3 import dbapi2 as sqlite
 from uvloop import new_event_loop
 
-from benchmarks.bare import INSTRUCTIONS, PRINCIPAL, SUMMARY, TITLE, Bare
+from benchmarks.bare import INSTRUCTIONS, PRINCIPAL, SUMMARY, TITLE, Fewest, Same
 from benchmarks.measuring import Figure, at_least, folder, ratio
 from taskqueue_mcp.auth import local_person
 from taskqueue_mcp.store import open_database
@@ -60,32 +61,55 @@ class Service:
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """Measure at full durability, interleaved; the first round warms up and checks that the rows are the same."""
+    """Measure at full durability, interleaved; the warm-up checks that all three leave the same rows."""
     rounds, cycles = (3, 960) if quick else (9, 1_920)
-    rates: dict[str, list[float]] = {"ours 32": [], "ours 1": [], "bare 32": [], "bare 1": []}
+    times: dict[tuple[str, int], list[float]] = {}
     with folder() as where:
-        ours, bare = Service(where / "ours.db"), Bare(where / "bare.db")
-        ours.cycles(CALLERS * 2, CALLERS)
-        bare.cycles(CALLERS * 2, CALLERS)
-        _compare(where / "ours.db", where / "bare.db")
-        runs = {"ours": ours.cycles, "bare": bare.cycles}
+        loops = {"ours": Service(where / "ours.db"), "same": Same(where / "same.db"), "few": Fewest(where / "few.db")}
+        for loop in loops.values():
+            loop.cycles(CALLERS * 2, CALLERS)
+        for name in ("same", "few"):
+            _compare(where / "ours.db", where / f"{name}.db")
         for _ in range(rounds):
             for batch, count in ((CALLERS, cycles), (1, cycles // 4)):
-                for name, go in runs.items():
+                for name, loop in loops.items():
                     begin = time.perf_counter()
-                    go(count, batch)
-                    rates[f"{name} {batch}"].append(count / (time.perf_counter() - begin))
-        ours.close()
-        bare.close()
-    middle = {name: f"{statistics.median(found):,.0f}/s" for name, found in rates.items()}
+                    loop.cycles(count, batch)
+                    times.setdefault((name, batch), []).append((time.perf_counter() - begin) / count)
+        disk = _disk(where)
+        for loop in loops.values():
+            loop.close()
+
+    def against(name: str, batch: int, callers: int = CALLERS) -> tuple[float, str]:
+        theirs, mine = times[name, batch], times["ours", callers]
+        rates = [f"{1 / statistics.median(each):,.0f}" for each in (mine, theirs)]
+        return ratio(theirs, mine), f"{rates[0]} to {rates[1]} cycles/s"
+
+    few, rates = against("few", CALLERS)
+    one, rates_of_one = against("same", 1, 1)
     return [
-        at_least("32 callers, to the bare loop batched", ratio(rates["ours 32"], rates["bare 32"]), 0.7,
-                 f"{middle['ours 32']} to {middle['bare 32']}"),
-        at_least("32 callers, to the bare loop unbatched", ratio(rates["ours 32"], rates["bare 1"]), 2.0,
-                 f"{middle['ours 32']} to {middle['bare 1']}"),
-        Figure("one caller, to the bare loop unbatched",
-               f"{ratio(rates['ours 1'], rates['bare 1']):.2f}x ({middle['ours 1']} to {middle['bare 1']})"),
-    ]  # fmt: skip
+        at_least("32 callers, to the same statements, batched alike", *_target(against("same", CALLERS), 0.7)),
+        at_least("32 callers, to the same statements, unbatched", *_target(against("same", 1), 2.0)),
+        Figure("32 callers, to the fewest statements, batched alike", f"{few:.2f}x ({rates})"),
+        Figure("one caller, to the same statements, unbatched", f"{one:.2f}x ({rates_of_one})"),
+        Figure("this disk, fdatasync after 4 KiB, median", f"{disk * 1e6:,.0f} us"),
+    ]
+
+
+def _target(found: tuple[float, str], target: float) -> tuple[float, float, str]:
+    return found[0], target, found[1]
+
+
+def _disk(where: Path) -> float:
+    """How long the disk takes for one append: what a commit waits for."""
+    took = []
+    with (where / "probe").open("wb", buffering=0) as file:
+        for _ in range(200):
+            begin = time.perf_counter()
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - begin)
+    return statistics.median(took)
 
 
 def _compare(ours: Path, bare: Path) -> None:

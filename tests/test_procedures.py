@@ -303,7 +303,7 @@ def test_the_readme_is_not_a_procedure(root: Path) -> None:
 
 @pytest.mark.parametrize("holds_folders", [True, False])
 def test_links_lead_nowhere(root: Path, monkeypatch: pytest.MonkeyPatch, holds_folders: bool) -> None:
-    monkeypatch.setattr("taskqueue_mcp.procedures.HOLDS_FOLDERS", holds_folders)
+    monkeypatch.setattr("taskqueue_mcp.procedures.folder.HOLDS_FOLDERS", holds_folders)
     secret = root.parent / "secret.md"
     secret.write_text("# Secret canary")
     (root / "file.md").symlink_to(secret)

@@ -461,9 +461,8 @@ async def test_a_command_runs_and_its_output_comes_back(
     assert f"{task} attempt 1 completed in" in worker.log
 
 
-async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(
-    shared: Server, hand: WorkerProcess
-) -> None:
+@pytest.mark.usefixtures("hand")
+async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(shared: Server) -> None:
     first = await shared.create("odd", {"what": "too small", "text": "ü" * 9_000}, queue="common")
     instructions, text = "do it\n" * 5_000, '\\"é\U0001f600' * 10_000
     second = await shared.create(
@@ -500,7 +499,8 @@ async def test_an_executor_that_is_cancelled_from_within_fails(shared: Server, h
     assert hand.process.poll() is None
 
 
-async def test_a_file_that_an_executor_names_is_measured(shared: Server, hand: WorkerProcess) -> None:
+@pytest.mark.usefixtures("hand")
+async def test_a_file_that_an_executor_names_is_measured(shared: Server) -> None:
     task = await shared.create("odd", {"what": "file"}, queue="common")
 
     found = await shared.ended(task)
@@ -511,7 +511,8 @@ async def test_a_file_that_an_executor_names_is_measured(shared: Server, hand: W
     ]
 
 
-async def test_progress_and_log_arrive_whole_and_in_order(shared: Server, hand: WorkerProcess) -> None:
+@pytest.mark.usefixtures("hand")
+async def test_progress_and_log_arrive_whole_and_in_order(shared: Server) -> None:
     task = await shared.create("odd", {"what": "chat"}, queue="common")
 
     found = await shared.ended(task)
@@ -524,10 +525,11 @@ async def test_progress_and_log_arrive_whole_and_in_order(shared: Server, hand: 
 
 
 async def whole_log(server: Server, task: str) -> str:
-    text, more = "", {}
+    text = ""
+    more: dict[str, str] = {}
     while True:
         page = await server.ask("get_task", task_id=task, detail="log", **more)
-        text += page["text"]
+        text += str(page["text"])
         if page["next_cursor"] is None:
             return text
         more = {"cursor": page["next_cursor"]}
@@ -549,6 +551,7 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
     assert len(found["attempts"]) == 1
 
 
+@pytest.mark.usefixtures("hand")
 @pytest.mark.parametrize(
     ("executor", "params", "error"),
     [
@@ -562,7 +565,7 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
     ],
 )  # fmt: skip
 async def test_bad_parameters_fail_for_good_in_one_line(
-    shared: Server, hand: WorkerProcess, executor: str, params: dict[str, Any], error: str
+    shared: Server, executor: str, params: dict[str, Any], error: str
 ) -> None:
     task = await shared.create(executor, params, queue="common")
 
@@ -598,6 +601,7 @@ async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_lo
     assert hand.process.poll() is None
 
 
+@pytest.mark.usefixtures("hand")
 @pytest.mark.parametrize(
     ("what", "error"),
     [
@@ -607,9 +611,7 @@ async def test_what_an_executor_throws_is_a_failure_with_its_traceback_in_the_lo
         ("fail", "it is broken"),
     ],
 )
-async def test_an_outcome_that_cannot_be_kept_fails_for_good(
-    shared: Server, hand: WorkerProcess, what: str, error: str
-) -> None:
+async def test_an_outcome_that_cannot_be_kept_fails_for_good(shared: Server, what: str, error: str) -> None:
     task = await shared.create("odd", {"what": what}, queue="common")
 
     found = await shared.ended(task)
@@ -619,13 +621,15 @@ async def test_an_outcome_that_cannot_be_kept_fails_for_good(
     assert len(found["attempts"]) == 1
 
 
-async def test_characters_that_no_text_may_hold_are_replaced(shared: Server, hand: WorkerProcess) -> None:
+@pytest.mark.usefixtures("hand")
+async def test_characters_that_no_text_may_hold_are_replaced(shared: Server) -> None:
     task = await shared.create("odd", {"what": "unwritable"}, queue="common")
 
     assert (await shared.ended(task))["result_data"] == {"text": "NUL \ufffd, half \ufffd", "set": 1}
 
 
-async def test_a_used_up_quota_hands_the_task_back_until_it_can_go_on(shared: Server, hand: WorkerProcess) -> None:
+@pytest.mark.usefixtures("hand")
+async def test_a_used_up_quota_hands_the_task_back_until_it_can_go_on(shared: Server) -> None:
     task = await shared.create("odd", {"what": "quota"}, queue="common")
 
     found = await shared.until(task, lambda found: found["status"] == "pending")

@@ -294,6 +294,9 @@ def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
     from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - the same
 
     means = settings.worker
+    own, _ = sqlite_file(settings.database)
+    if any(source.absolute() == own for source in means.sources.values()):
+        raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
     built = {
         "report": lambda: Report(means.sources),
         "shell": lambda: Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder),

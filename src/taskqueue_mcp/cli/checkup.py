@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import app
-from taskqueue_mcp.auth import local_person
+from taskqueue_mcp.auth import fixed_token, local_person
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures import ProcedureFolder
@@ -76,6 +77,10 @@ def sqlite() -> Finding:
 def settings(found: Settings) -> Finding:
     """Say where the settings come from."""
     file = config_file()
+    try:
+        fixed_token(found.token or secrets.token_hex())
+    except TaskQueueError as error:
+        return Finding("settings", "fail", str(error), "choose another token")
     if not file.is_file():
         return Finding("settings", "ok", f"from the environment and defaults; zone {found.zone}")
     if found.token is not None and sys.platform != "win32" and file.stat().st_mode & 0o077:

@@ -47,7 +47,8 @@ def _examine(reach: Reach) -> list[Finding]:
         return [*findings, checkup.Finding("settings", "fail", str(error), "correct them"), *checkup.environment()]
     findings.append(checkup.settings(settings))
     findings += checkup.environment()
-    findings += asyncio.run(checkup.database(settings))
+    if findings[2].state != "fail":
+        findings += asyncio.run(checkup.database(settings))
     findings += checkup.procedures(settings)
     findings += checkup.executors(settings)
     return findings

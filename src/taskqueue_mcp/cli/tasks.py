@@ -59,6 +59,8 @@ async def create(
         requested_by=requested_by,
     )
     made = await door.create_task(new)
+    if not made["created"]:
+        out.note(f"the key was used before, for {made['task']['id']}; no second task was made")
     if wait is None:
         out.show(made, lambda: shown.task_line(out, made["task"]))
         return None
@@ -199,7 +201,7 @@ async def answer(door: Door, out: Out, *, task_id: str, action: str, text: str |
 
 
 async def _waited(door: Door, out: Out, task: Json, seconds: float) -> Json:
-    """Return the task as it is when it is final, needs a person, or the time is over; what was created is never lost."""
+    """Return the task as it is when it is final, needs a person, or the time is over; no error loses it."""
     until = time.monotonic() + seconds
     while task["status"] not in FINAL and task["status"] != Status.WAITING:
         left = until - time.monotonic()
