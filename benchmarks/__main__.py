@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.measuring import show
 
-SUBJECTS = ("service",)
+SUBJECTS = ("service", "claim_depth", "processes")
 
 
 def main() -> int:

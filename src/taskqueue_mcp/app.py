@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
@@ -28,9 +28,9 @@ from taskqueue_mcp.taskqueue import Limits, Rules, TaskQueue
 from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from taskqueue_mcp.executors.base import Registry
+    from taskqueue_mcp.executors.base import Executor, Registry
     from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store import Database
 
@@ -57,9 +57,9 @@ def build(settings: Settings) -> App:
     Raises:
         DatabaseRefused, SettingsRefused, Busy: nothing was changed.
     """
+    fixed = fixed_token(settings.token) if settings.token else None
     database = open_database(settings.database)
-    queue = TaskQueue(database, rules_of(settings))
-    return App(settings, database, queue, Auth(database, fixed_token(settings.token) if settings.token else None))
+    return App(settings, database, TaskQueue(database, rules_of(settings)), Auth(database, fixed))
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -297,7 +297,7 @@ def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
     own, _ = sqlite_file(settings.database)
     if any(source.absolute() == own for source in means.sources.values()):
         raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
-    built = {
+    built: dict[str, Callable[[], Executor[Any]]] = {
         "report": lambda: Report(means.sources),
         "shell": lambda: Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder),
     }

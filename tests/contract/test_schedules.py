@@ -45,13 +45,20 @@ def fates(ledger: list[Occurrence]) -> dict[str, int]:
 
 
 async def check_ledger(desk: Desk, name: str = "report", since: int | None = None) -> None:
-    """Every due time has one row; a row that ran has a run of its own, and there are no other runs."""
+    """Every due time has one row; a row that ran has a run of its own, and there are no other runs.
+
+    A standing run that was cancelled keeps its due time, so that it cannot come again.
+    """
     schedule = (await desk.queue.preview_schedule(OWNER, name)).schedule
     ledger = await desk.ledger(name)
     cron = crons.Cron(schedule.cron, schedule.timezone)
     start = schedule.created_at if since is None else since
     assert [row.due_at for row in ledger] == crons.due_between(cron, start, desk.clock.micros, 1_000_000)
-    ran = {row.due_at: row.task_id for row in ledger if row.fate in {Fate.FIRED, Fate.LATE}}
+    ran = {
+        row.due_at: row.task_id
+        for row in ledger
+        if row.fate in {Fate.FIRED, Fate.LATE} or (row.reason or "").startswith("cancelled by ")
+    }
     runs = await desk.rows(
         "SELECT due_at, id FROM tasks WHERE schedule_id = :id AND due_at IS NOT NULL AND id <> :standing",
         id=schedule.id, standing=schedule.standing_task_id,
@@ -730,6 +737,54 @@ async def test_a_clock_that_jumps_ahead_misses_with_a_row_each(desk: Desk, clock
     await desk.catch_up()
     assert fates(await desk.ledger("report")) == {"missed": 99, "late": 1}
     await check_ledger(desk)
+
+
+@pytest.mark.parametrize("jump", [-1_800, -2 * HOUR, -DAY])
+async def test_an_edit_after_a_jump_back_runs_no_due_time_again(desk: Desk, clock: Clock, jump: int) -> None:
+    await desk.plan("report", "0 * * * *", overlap="allow")
+    await desk.pass_time(HOUR)
+    await desk.pass_time(HOUR)
+    before = await desk.ledger("report")
+    clock.advance(jump)
+    await desk.plan("report", "*/30 * * * *")
+    await desk.catch_up()
+    for _ in range(8 - 2 * jump // HOUR):
+        await desk.pass_time(HOUR / 2)
+    ledger = await desk.ledger("report")
+    assert [row for row in ledger if row in before] == before
+    assert len({row.due_at for row in ledger}) == len(ledger)
+    assert set(fates(ledger)) == {"fired"}
+
+
+async def test_an_edit_after_the_standing_run_was_cancelled_leaves_that_due_time_alone(desk: Desk) -> None:
+    await desk.plan("report", "0 * * * *")
+    await desk.cancel(await standing(desk))
+    await desk.plan("report", "*/30 * * * *", overlap="allow")
+    for _ in range(4):
+        await desk.pass_time(HOUR / 2)
+    assert [row.fate.value for row in await desk.ledger("report")] == ["fired", "skipped", "fired", "fired"]
+
+
+async def test_cancelling_the_previous_runs_ends_a_whole_line_of_them(desk: Desk) -> None:
+    await desk.plan("report", "0 * * * *", overlap="cancel_previous", options={"serial_key": "till"})
+    extra = [await desk.queue.run_schedule_now(GEMINI, "report") for _ in range(3)]
+    await desk.take(lease_seconds=DAY)
+    await desk.pass_time(HOUR)
+    assert [(await desk.task(run)).status for run in extra] == [Status.CANCELLED] * 3
+    assert fates(await desk.ledger("report")) == {"fired": 1}
+    assert len(await desk.ready()) == 1
+
+
+async def test_a_schedule_that_is_never_due_again_leaves_nothing_standing(desk: Desk, clock: Clock) -> None:
+    clock.set("9998-12-30T12:00:00Z")
+    planned = await desk.plan("report", "0 0 1 1 *")
+    assert len(planned.next_runs) == 1
+    clock.set("9999-01-03T00:00:00Z")
+    await desk.catch_up()
+    assert await desk.rows("SELECT fate FROM occurrences") == [("missed",)]
+    assert await desk.rows("SELECT status FROM tasks") == [("cancelled",)]
+    assert await desk.claim() is None
+    assert "exhausted" in await events(desk, planned.schedule)
 
 
 async def test_a_due_time_of_the_same_schedule_is_unique_in_the_database(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import secrets
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taskqueue_mcp import app
 from taskqueue_mcp.auth import fixed_token, local_person
@@ -16,7 +16,7 @@ from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures import ProcedureFolder
 from taskqueue_mcp.settings import LimitSettings, Settings, WorkerSettings, config_file
-from taskqueue_mcp.store import migrate, startup
+from taskqueue_mcp.store import startup
 from taskqueue_mcp.store.opening import sqlite_file
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskqueue_mcp.app import App
-    from taskqueue_mcp.store import Transaction
 
 PLENTY = 1024 * 1024 * 1024
 SOON = 7 * 86_400 * 1_000_000
@@ -127,26 +126,17 @@ def _missing(path: Path) -> Iterator[Finding]:
 
 
 async def _promises(opened: App) -> Iterator[Finding]:
-    def read(transaction: Transaction) -> tuple[str, int, str, int]:
-        names = ("journal_mode", "synchronous", "user_version")
-        journal, synchronous, number = (_only(transaction, f"PRAGMA {name}") for name in names)
-        return str(journal), int(synchronous), str(_only(transaction, "SELECT sqlite_version()")), int(number)
-
-    journal, synchronous, version, number = await opened.database.read(read)
-    durable = f"SQLite {version}, journal {journal}, synchronous {SYNCHRONOUS.get(synchronous, synchronous)}"
-    findings = [Finding("database", "ok", f"{opened.settings.database} is sound")]
-    if journal == "wal" and synchronous in DURABLE:
+    facts = await opened.database.inspect(whole=True)
+    tasks = f"{facts.rows['tasks']:,} tasks, {facts.rows['events']:,} events"
+    findings = [Finding("database", "ok", f"{opened.settings.database} is sound ({tasks})")]
+    durable = f"{facts.engine}, journal {facts.journal}, synchronous {facts.synchronous}"
+    if facts.durable:
         findings.append(Finding("durability", "ok", durable))
     else:
         findings.append(Finding("durability", "warn", f"{durable}: a power cut may lose the last changes",
                                 "leave ?synchronous= out of --database"))  # fmt: skip
-    findings.append(Finding("schema", "ok", f"number {number} of {migrate.latest()}"))
+    findings.append(Finding("schema", "ok", f"number {facts.schema} of {facts.newest_schema}"))
     return iter(findings)
-
-
-def _only(transaction: Transaction, sql: str) -> Any:
-    row = transaction.first(sql)
-    return None if row is None else row[0]
 
 
 def _rights(path: Path) -> Iterator[Finding]:

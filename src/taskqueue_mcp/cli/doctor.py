@@ -45,9 +45,9 @@ def _examine(reach: Reach) -> list[Finding]:
         settings = reach.settings()
     except TaskQueueError as error:
         return [*findings, checkup.Finding("settings", "fail", str(error), "correct them"), *checkup.environment()]
-    findings.append(checkup.settings(settings))
-    findings += checkup.environment()
-    if findings[2].state != "fail":
+    read = checkup.settings(settings)
+    findings += [read, *checkup.environment()]
+    if read.state != "fail":
         findings += asyncio.run(checkup.database(settings))
     findings += checkup.procedures(settings)
     findings += checkup.executors(settings)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.store.inspection import Facts
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -65,6 +68,13 @@ class Database(Protocol):
 
     async def backup(self, target: str) -> None:
         """Copy the database to the file `target` while it is in use; an existing file is refused."""
+
+    async def inspect(self, *, whole: bool = False) -> Facts:
+        """Return how the database is set up and what it holds; with `whole`, read every page first.
+
+        Raises:
+            DatabaseRefused: it is damaged.
+        """
 
     def free_bytes(self) -> int:
         """Return how many bytes the database may still grow by, as far as is known."""

@@ -26,6 +26,7 @@ RETURNING {SCHEDULE}
 """
 BY_NAME = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name AND deleted_at IS NULL"
 BY_ID = f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND deleted_at IS NULL"
+LAST_NAMED = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name ORDER BY deleted_at IS NULL DESC, id DESC LIMIT 1"
 ALL = f"SELECT {SCHEDULE} FROM schedules WHERE deleted_at IS NULL AND name > :after ORDER BY name LIMIT :limit"
 STANDS = """
 UPDATE schedules
@@ -47,6 +48,10 @@ INSERT INTO occurrences (schedule_id, due_at, fate, reason, task_id, recorded_at
 VALUES (:schedule_id, :due_at, :fate, :reason, :task_id, {now})
 ON CONFLICT (schedule_id, due_at) DO NOTHING
 """
+SETTLED_SINCE = (
+    "SELECT due_at FROM occurrences WHERE schedule_id = :schedule_id AND due_at >= :since AND due_at <= {now}"
+)
+IS_SETTLED = "SELECT 1 FROM occurrences WHERE schedule_id = :schedule_id AND due_at = :due_at"
 HISTORY = f"""
 SELECT {OCCURRENCE} FROM occurrences
  WHERE schedule_id = :schedule_id AND due_at < :before ORDER BY due_at DESC LIMIT :limit
@@ -88,6 +93,12 @@ def edit(transaction: Transaction, values: dict[str, Any]) -> Schedule | None:
 def by_name(transaction: Transaction, name: str) -> Schedule | None:
     """Return a schedule by its name."""
     row = transaction.first(BY_NAME, {"name": name})
+    return None if row is None else as_schedule(row)
+
+
+def last_named(transaction: Transaction, name: str) -> Schedule | None:
+    """Return the schedule of this name, or else the one of this name that was deleted last."""
+    row = transaction.first(LAST_NAMED, {"name": name})
     return None if row is None else as_schedule(row)
 
 
@@ -144,6 +155,17 @@ def record(
         "task_id": task_id,
     }
     return transaction.run(RECORD, values) == 1
+
+
+def settled_since(transaction: Transaction, schedule_id: int, since: int) -> frozenset[int]:
+    """Return the due times from `since` to now that have a row already."""
+    rows = transaction.all(SETTLED_SINCE, {"schedule_id": schedule_id, "since": since})
+    return frozenset(row[0] for row in rows)
+
+
+def is_settled(transaction: Transaction, schedule_id: int, due_at: int) -> bool:
+    """Whether a due time has ended as a row."""
+    return transaction.first(IS_SETTLED, {"schedule_id": schedule_id, "due_at": due_at}) is not None
 
 
 def history(transaction: Transaction, schedule_id: int, before: int | None, limit: int) -> list[Occurrence]:

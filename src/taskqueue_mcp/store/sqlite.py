@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import sqlite_utils
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.errors import Busy, DatabaseRefused
@@ -27,6 +26,8 @@ from taskqueue_mcp.store.wakeups import Wakeups
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from taskqueue_mcp.store.inspection import Facts
 
 T = TypeVar("T")
 
@@ -250,10 +251,13 @@ class SqliteDatabase:
         """Return how many bytes are free on the file's disk."""
         return startup.free_bytes(self.path)
 
-    @property
-    def tables(self) -> sqlite_utils.Database:
-        """The read-only connection in sqlite-utils' clothes, for exports and inspection."""
-        return sqlite_utils.Database(self._reader, execute_plugins=False, recursive_triggers=False)
+    async def inspect(self, *, whole: bool = False) -> Facts:
+        """Return how the database is set up and what it holds; with `whole`, read every page first."""
+        from taskqueue_mcp.store import inspection  # noqa: PLC0415 - keeps start-up short
+
+        if whole:
+            await asyncio.get_running_loop().run_in_executor(self._pool(), inspection.check_whole, self.path)
+        return inspection.inspect(self._connection)
 
     # --- group commit ----------------------------------------------------------------------------------
 

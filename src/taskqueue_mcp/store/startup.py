@@ -14,6 +14,7 @@ from taskqueue_mcp.errors import DatabaseRefused
 
 SAFE_SQLITE = (3, 51, 3)
 LEAST_FREE = 64 * 1024 * 1024
+SMALLEST_DATABASE = 512
 CHECKED_AT_START = 64 * 1024 * 1024
 SYNCED = (
     "OneDrive",
@@ -98,6 +99,8 @@ def prepare_file(path: Path) -> None:
         raise DatabaseRefused(
             f"the database {path} is read-only for this user; give it back write permission or choose another file"
         )
+    if 0 < found.st_size < SMALLEST_DATABASE:
+        raise DatabaseRefused(f"{path} is not a database; it was left untouched: choose another file with --database")
     free = free_bytes(path)
     if free < LEAST_FREE:
         raise DatabaseRefused(

@@ -35,7 +35,8 @@ class Verdict:
 
 def fire(transaction: Transaction, rules: Rules, schedule: Schedule, standing: Task) -> None:
     """Settle every due time up to now: write its row, release its run, and let the next one stand."""
-    verdict = judge(schedule, transaction.now, rules.limits.missed_runs)
+    settled = schedules.settled_since(transaction, schedule.id, schedule.next_due_at or transaction.now)
+    verdict = judge(schedule, transaction.now, rules.limits.missed_runs, settled)
     merged = _merged_again(transaction, rules, schedule, standing)
     run, rows = list(verdict.run), list(verdict.rows)
     if run:
@@ -59,8 +60,13 @@ def fire(transaction: Transaction, rules: Rules, schedule: Schedule, standing: T
     _let_next_stand(transaction, merged, schedule, verdict, None if used is not None else standing)
 
 
-def judge(schedule: Schedule, now: Micros, most_runs: int) -> Verdict:
-    """Decide purely how the due times from the standing one to now end."""
+def judge(
+    schedule: Schedule, now: Micros, most_runs: int, settled: frozenset[Micros] = frozenset()
+) -> Verdict:  # fmt: skip
+    """Decide purely how the due times from the standing one to now end, but for those that are `settled`.
+
+    Some are when the clock was set back and the schedule edited then.
+    """
     cron = crons.Cron(schedule.cron, schedule.timezone)
     first = schedule.next_due_at
     if first is None or first > now:
@@ -74,9 +80,10 @@ def judge(schedule: Schedule, now: Micros, most_runs: int) -> Verdict:
         whole = True
     paused_until = schedule.resumed_at or 0
     rows: list[tuple[Micros, Fate, str | None]] = [
-        (due, Fate.SKIPPED, "the schedule was paused") for due in dues if due <= paused_until
+        (due, Fate.SKIPPED, "the schedule was paused") for due in dues if due <= paused_until and due not in settled
     ]
-    dues = [due for due in dues if due > paused_until]
+    later = 0 if whole else len(crons.due_between(cron, dues[-1], now, most_runs))
+    dues = [due for due in dues if due > paused_until and due not in settled]
     grace = schedule.grace_seconds * 1_000_000
     alive = [due for due in dues if now - due <= max(grace, ON_TIME)]
     rows += [(due, Fate.MISSED, "nobody was up within the grace") for due in dues if now - due > max(grace, ON_TIME)]
@@ -90,8 +97,9 @@ def judge(schedule: Schedule, now: Micros, most_runs: int) -> Verdict:
             run = [due for due in alive if now - due <= ON_TIME and whole and due == alive[-1]]
             rows += [(due, Fate.MISSED, "nobody was up at its time") for due in alive if due not in run]
         case _:
-            run = alive[-most_runs:]
-            rows += [(due, Fate.MISSED, f"only {most_runs} missed runs are made up for") for due in alive[:-most_runs]]
+            run = alive[max(0, len(alive) - most_runs + later) :]
+            too_many = f"only {most_runs} missed runs are made up for"
+            rows += [(due, Fate.MISSED, too_many) for due in alive if due not in run]
     return Verdict(tuple(run), tuple(rows), following)
 
 
@@ -123,7 +131,8 @@ def _overlapping(transaction: Transaction, schedule: Schedule, standing: Task) -
     if schedule.overlap is Overlap.QUEUE_ONE:
         waiting = [task for task in unfinished if task.attempt == 0]
         return f"T-{waiting[0].id} was waiting already" if waiting else None
-    for task in unfinished:
+    for found in unfinished:
+        task = moving.fetch(transaction, found.id)  # the end of one before it may have moved it
         if task.status not in FINAL:
             change = lifecycle.cancel(task, "the next run of its schedule is due")
             moving.move(transaction, task, change, "cancelled", events.SYSTEM, {"schedule": schedule.name})
@@ -135,9 +144,14 @@ def serial_key(schedule_id: int, overlap: Overlap, own: str | None) -> str | Non
     return f"schedule:{schedule_id}" if overlap is Overlap.QUEUE_ONE and own is None else own
 
 
-def stand_for(transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None) -> Task | None:
-    """Store the task that stands for the next due time of a new or edited schedule."""
-    merged = merging.merge(transaction, rules, wanted(schedule))
+def stand_for(
+    transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None, before: Task | None = None
+) -> Task | None:
+    """Store the task that stands for a due time, in place of the one `before` if there was one."""
+    if before is None:
+        merged = merging.merge(transaction, rules, wanted(schedule))
+    else:
+        merged = _merged_again(transaction, rules, schedule, before)
     task = None if due_at is None else _stand(transaction, merged, schedule, due_at)
     schedules.stands(transaction, schedule, due_at, None if task is None else task.id, None)
     return task
@@ -145,10 +159,18 @@ def stand_for(transaction: Transaction, rules: Rules, schedule: Schedule, due_at
 
 def restand(transaction: Transaction, rules: Rules, schedule: Schedule, standing: Task, due_at: Micros) -> Task:
     """Let the standing task of an edited, paused or resumed schedule stand for `due_at`."""
-    merged = merging.merge(transaction, rules, wanted(schedule))
+    merged = _merged_again(transaction, rules, schedule, standing)
     task = _retarget(transaction, standing, merged, schedule, due_at, paused=not schedule.enabled)
     schedules.stands(transaction, schedule, due_at, task.id, None)
     return task
+
+
+def unsettled(transaction: Transaction, schedule: Schedule, due_at: Micros | None) -> Micros | None:
+    """Return `due_at`, or the first due time after it that has not ended as a row already."""
+    cron = crons.Cron(schedule.cron, schedule.timezone)
+    while due_at is not None and schedules.is_settled(transaction, schedule.id, due_at):
+        due_at = crons.next_after(cron, due_at)
+    return due_at
 
 
 def wanted(schedule: Schedule) -> Wanted:
@@ -224,8 +246,11 @@ def _let_next_stand(
     """`standing` is the task that was not used up; it stands for the next due time, else a new one does."""
     settled = max((due for due, _, _ in verdict.rows), default=None)
     last = max([*verdict.run, *([settled] if settled is not None else [])], default=None)
-    due_at = verdict.following
+    due_at = unsettled(transaction, schedule, verdict.following)
     if due_at is None:
+        if standing is not None:
+            change = lifecycle.cancel(standing, "its schedule is never due again")
+            moving.move(transaction, standing, change, "cancelled", events.SYSTEM)
         schedules.stands(transaction, schedule, None, None, last)
         events.record_other(transaction, "schedule", schedule.id, "exhausted", events.SYSTEM)
         return

@@ -275,9 +275,7 @@ def _options(given: dict[str, Any]) -> Options:
     checks.name("options.executor", str(options.get("executor", "any")))
     for key in ("executor", "serial_key", "plan"):
         if key in options:
-            if not isinstance(options[key], str | int):
-                raise InvalidInput(f"options.{key}: must be text")
-            options[key] = checks.label(f"options.{key}", str(options[key]), 100)
+            options[key] = _label(f"options.{key}", options[key])
     if options.get("plan", "auto") not in PLANS:
         raise InvalidInput("options.plan: is auto or approve")
     if options.get("on_dependency_failure", "fail") not in ("fail", "run"):
@@ -289,6 +287,12 @@ def _options(given: dict[str, Any]) -> Options:
         if key in options:
             options[key] = read(options[key])
     return Options(**options)
+
+
+def _label(name: str, value: Any) -> str:
+    if not isinstance(value, str | int):
+        raise InvalidInput(f"{name}: must be text")
+    return checks.label(name, str(value), 100)
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks, lifecycle
@@ -59,6 +59,8 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     promoting.promote(transaction, rules)
     name = checks.name("name", new.name)
     found = schedules.by_name(transaction, name)
+    if found is not None:
+        found = _settle_passed(transaction, rules, found)
     values = _values(rules, new, found)
     cron = crons.parse(new.cron, values["timezone"])
     values["cron"] = cron.expression
@@ -66,13 +68,13 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     merging.merge(transaction, rules, wanted)
     values["body"] = json.dumps(wanted.given(), ensure_ascii=False)
     due_at = crons.next_after(cron, transaction.now)
-    values["next_due_at"] = due_at
     if found is None:
+        values["next_due_at"] = due_at
         schedule = schedules.insert(transaction, {**values, "name": name, "principal": caller.name})
         firing.stand_for(transaction, rules, schedule, due_at)
         kind = "created"
     else:
-        _write_off_paused(transaction, found)
+        values["next_due_at"] = due_at = _next_unsettled(transaction, found, cron)
         edited = schedules.edit(transaction, {**values, "id": found.id})
         if edited is None:
             raise NotFound(f"schedule {name!r} was deleted meanwhile; create it again")
@@ -102,8 +104,7 @@ def preview(transaction: Transaction, name: str, count: int) -> Planned:
 
 def pause(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Planned:
     """Stop a schedule; due times that pass meanwhile end as `skipped`."""
-    promoting.promote(transaction, rules)
-    schedule = fetch(transaction, name)
+    schedule = _settle_passed(transaction, rules, fetch(transaction, name))
     if schedule.enabled:
         schedule = _enable(transaction, schedule, enabled=False)
         _stand_again(transaction, rules, schedule, schedule.next_due_at)
@@ -131,9 +132,9 @@ def run_now(transaction: Transaction, rules: Rules, caller: Caller, name: str) -
     return made.task
 
 
-def delete(transaction: Transaction, caller: Caller, name: str) -> Schedule:
+def delete(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Schedule:
     """Delete a schedule with its standing run; earlier runs and the history stay."""
-    schedule = fetch(transaction, name)
+    schedule = _settle_passed(transaction, rules, fetch(transaction, name))
     if schedule.standing_task_id is not None:
         standing = moving.fetch(transaction, schedule.standing_task_id)
         change = lifecycle.cancel(standing, "its schedule was deleted")
@@ -145,8 +146,9 @@ def delete(transaction: Transaction, caller: Caller, name: str) -> Schedule:
 
 
 def history(transaction: Transaction, name: str, before: Micros | None, limit: int) -> list[Occurrence]:
-    """Return how past due times ended, newest first."""
-    return schedules.history(transaction, fetch(transaction, name).id, before, limit)
+    """Return how past due times ended, newest first; of a deleted schedule too."""
+    schedule = schedules.last_named(transaction, checks.name("name", name)) or fetch(transaction, name)
+    return schedules.history(transaction, schedule.id, before, limit)
 
 
 def standing_for(transaction: Transaction, task: Task) -> Schedule | None:
@@ -161,13 +163,24 @@ def skip_cancelled(transaction: Transaction, rules: Rules, schedule: Schedule, c
     """Write down that a standing run was cancelled, and let the due time after it stand."""
     due_at = cancelled.due_at or transaction.now
     schedules.record(transaction, schedule.id, due_at, Fate.SKIPPED.value, f"cancelled by {principal}", cancelled.id)
-    cron = crons.Cron(schedule.cron, schedule.timezone)
-    firing.stand_for(transaction, rules, schedule, crons.next_after(cron, max(due_at, transaction.now)))
+    following = firing.unsettled(transaction, schedule, due_at)
+    firing.stand_for(transaction, rules, schedule, following, cancelled)
+
+
+def _settle_passed(transaction: Transaction, rules: Rules, schedule: Schedule) -> Schedule:
+    """Let every due time that has passed end as a row, before the schedule changes or goes."""
+    if not schedule.enabled:
+        _write_off_paused(transaction, schedule)
+        return schedule
+    while schedule.next_due_at is not None and schedule.next_due_at <= transaction.now:
+        standing = moving.fetch(transaction, schedule.standing_task_id or 0)
+        firing.fire(transaction, rules, schedule, standing)
+        schedule = fetch(transaction, schedule.name)
+    return schedule
 
 
 def _write_off_paused(transaction: Transaction, schedule: Schedule) -> None:
-    """Write down the due times that passed while a schedule was paused, before its expression changes."""
-    if schedule.enabled or schedule.next_due_at is None:
+    if schedule.next_due_at is None:
         return
     cron = crons.Cron(schedule.cron, schedule.timezone)
     for due in crons.due_between(cron, schedule.next_due_at - 1, transaction.now, MOST_WRITTEN_OFF):
@@ -179,6 +192,11 @@ def _write_off_paused(transaction: Transaction, schedule: Schedule) -> None:
             "the schedule was paused",
             schedule.standing_task_id,
         )
+
+
+def _next_unsettled(transaction: Transaction, schedule: Schedule, cron: crons.Cron) -> Micros | None:
+    edited = replace(schedule, cron=cron.expression, timezone=cron.timezone)
+    return firing.unsettled(transaction, edited, crons.next_after(cron, transaction.now))
 
 
 def _stand_again(transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None) -> None:

@@ -116,7 +116,7 @@ class TaskQueue:
     async def delete_schedule(self, caller: Caller, name: str) -> Schedule:
         """Delete a schedule; its history stays."""
         self._needs(caller, Scope.ENQUEUE)
-        return await self._write(partial(scheduling.delete, caller=caller, name=name))
+        return await self._write(partial(scheduling.delete, rules=self.rules, caller=caller, name=name))
 
     async def preview_schedule(self, caller: Caller, name: str, count: int = 10) -> Planned:
         """Return a schedule with its next due times."""
