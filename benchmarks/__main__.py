@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.measuring import show
 
-SUBJECTS = ("service", "claim_depth", "processes")
+SUBJECTS = ("service", "claim_depth", "processes", "mcp_calls", "stdio", "wakeup", "start", "backlog")
 
 
 def main() -> int:

@@ -423,9 +423,9 @@ def test_a_line_past_the_limit_is_not_kept_in_memory() -> None:
         peer.raw(b'{"id": 5, "x": "')
         for _ in range(64):
             peer.raw(b"x" * 1024 * 1024)
+        assert resident(peer.process.pid) - before < 40 * 1024 * 1024
         peer.raw(b'"}\n')
         assert peer.answer()["id"] == 5
-        assert resident(peer.process.pid) - before < 40 * 1024 * 1024
 
 
 def resident(pid: int) -> int:

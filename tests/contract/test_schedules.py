@@ -490,8 +490,7 @@ async def test_a_deleted_schedule_loses_no_due_time_and_fires_no_more(desk: Desk
     await desk.queue.delete_schedule(GEMINI, "report")
     rows = await desk.rows("SELECT fate FROM occurrences WHERE schedule_id = :id", id=made.schedule.id)
     assert rows == [("skipped" if paused else "fired",)]
-    with pytest.raises(NotFound):
-        await desk.ledger("report")
+    assert len(await desk.ledger("report")) == 1  # the history outlives the schedule
     for _ in range(3):
         await desk.pass_time(HOUR)
     runs = await desk.rows("SELECT status FROM tasks ORDER BY id")

@@ -35,7 +35,7 @@ SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :ag
 DELETE_TASK = "DELETE FROM tasks WHERE id = :id"
 OLD_EVENTS = """
 DELETE FROM events WHERE position IN (
-  SELECT position FROM events WHERE at < {now} - :age ORDER BY position LIMIT :limit)
+  SELECT position FROM (SELECT position, at FROM events ORDER BY position LIMIT :limit) WHERE at < {now} - :age)
   AND position <= (SELECT coalesce(CAST(value AS INTEGER), 0) FROM meta WHERE name = 'searched_to')
 """
 OLD_OCCURRENCES = "DELETE FROM occurrences WHERE recorded_at < {now} - :age"

@@ -16,6 +16,7 @@ SAFE_SQLITE = (3, 51, 3)
 LEAST_FREE = 64 * 1024 * 1024
 SMALLEST_DATABASE = 512
 CHECKED_AT_START = 64 * 1024 * 1024
+MOUNTS = Path("/proc/self/mounts")
 SYNCED = (
     "OneDrive",
     "Dropbox",
@@ -47,7 +48,7 @@ def check_library(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None
         )
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, mounts: Path = MOUNTS) -> None:
     """Refuse a folder that a sync client or a network file system would break."""
     resolved = path.expanduser().resolve()
     roots = [Path(value).resolve() for name, value in os.environ.items() if name.startswith("OneDrive") and value]
@@ -60,7 +61,7 @@ def check_place(path: Path) -> None:
             "pieces and lose work; keep it in a local folder (--database sqlite:////path/queue.db) and let only "
             "the output folder be synced"
         )
-    kind = _file_system(resolved)
+    kind = _file_system(resolved, mounts)
     if kind in NETWORK:
         raise DatabaseRefused(
             f"the database {resolved} lies on a network file system ({kind}), where SQLite's locks do not hold; "
@@ -131,7 +132,7 @@ def check_content(connection: sqlite.Connection, path: Path, *, whole: bool = Fa
 
 def _damaged(path: Path, found: str) -> str:
     return (
-        f"the database {path} is damaged or not a database ({found.strip()}); it was left untouched: "
+        f"the database {path} is damaged or not a database ({' '.join(found.split())}); it was left untouched: "
         "restore a backup (taskqueue-mcp restore FILE) or choose another file"
     )
 
@@ -140,10 +141,9 @@ def _is_synced(part: str) -> bool:
     return any(part == name or part.startswith((name + " ", name + "-")) for name in SYNCED)
 
 
-def _file_system(path: Path) -> str:
+def _file_system(path: Path, mounts: Path) -> str:
     if str(path).startswith("\\\\"):
         return "smbfs"
-    mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return ""
     best, kind = -1, ""
