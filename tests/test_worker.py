@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import httpx2
 import pytest
@@ -51,6 +52,7 @@ class NapParams(Params):
     seconds: list[float]
     """By attempt: the first, the second …"""
     heeds_stop: bool = True
+    fails_when_stopped: bool = False
     in_a_thread: bool = False
     barrier: str | None = None
     """A folder in which as many files as `seconds` says have to lie before the nap is over."""
@@ -70,7 +72,7 @@ class Nap(Executor[NapParams]):
         elif params.heeds_stop:
             with anyio.move_on_after(seconds):
                 await run.stop.wait()
-                return Returned(None, "told to stop")
+                return Failed("stopped in the middle") if params.fails_when_stopped else Returned(None, "told to stop")
         else:
             await anyio.sleep(seconds)
         return Completed(f"slept in attempt {run.attempt}")
@@ -809,6 +811,27 @@ async def test_a_stopped_worker_kills_its_children_and_hands_its_task_back_at_no
     assert f"{task} attempt 1 was handed back (release)" in worker.log
 
 
+@pytest.mark.parametrize("manner", ["fails_when_stopped", "heeds_stop"])
+async def test_however_an_executor_takes_the_stop_it_costs_no_failure(
+    shared: Server, workers: Workers, queue: str, manner: str
+) -> None:
+    worker = workers.start(queues=[queue], drain_seconds=0)
+    params = {
+        "seconds": [60],
+        "fails_when_stopped": manner == "fails_when_stopped",
+        "heeds_stop": manner != "heeds_stop",
+    }
+    task = await shared.create("nap", params, queue=queue)
+    await shared.running(task)
+
+    worker.signal(signal.SIGTERM)
+
+    assert await worker.ended(5.0) == 0
+    found = await shared.get(task)
+    assert "failures" not in found
+    assert [each["outcome"] for each in found["attempts"]] == ["released"]
+
+
 async def test_a_stopped_worker_lets_its_task_come_to_an_end_first(
     shared: Server, workers: Workers, queue: str
 ) -> None:
@@ -978,59 +1001,67 @@ async def test_a_call_is_repeated_until_it_is_answered(server: Server) -> None:
 
 
 class CuttingWire:
-    """A way to the server that swallows the first answer of each tool, and the connection with it."""
+    """A way to the server that swallows the first answers of each tool, and the connection with them."""
 
-    def __init__(self, to: int) -> None:
+    def __init__(self, to: int, **swallow: int) -> None:
         self._to = to
-        self.swallowed: list[str] = []
+        self.swallow = swallow
 
     @contextlib.asynccontextmanager
     async def laid(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
-        async with server:
-            yield server.sockets[0].getsockname()[1]
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(listener.serve, self._carry)
+            yield listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - no Django here
+            group.cancel_scope.cancel()
 
-    async def _carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        far, forth = await asyncio.open_connection("127.0.0.1", self._to)
+    async def _carry(self, near: anyio.abc.SocketStream) -> None:
         asked = bytearray()
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with near, await anyio.connect_tcp("127.0.0.1", self._to) as far, anyio.create_task_group() as group:
 
-        async def there() -> None:
-            while data := await near.read(65_536):
-                asked.extend(data)
-                forth.write(data)
-            forth.close()
+                async def there() -> None:
+                    async for data in near:
+                        asked.extend(data)
+                        await far.send(data)
+                    await far.send_eof()
 
-        going = asyncio.create_task(there())
+                group.start_soon(there)
+                await self._back(asked, far, near)
+                group.cancel_scope.cancel()
+
+    async def _back(self, asked: bytearray, far: anyio.abc.SocketStream, near: anyio.abc.SocketStream) -> None:
         answer = bytearray()
-        with contextlib.suppress(OSError):
-            while data := await far.read(65_536):
-                answer.extend(data)
-                tools = re.findall(rb"^mcp-name: (\w+)", asked, re.IGNORECASE | re.MULTILINE)
-                tool = tools[-1].decode() if tools else ""
-                if tool and tool not in self.swallowed and b'"content"' in answer:
-                    self.swallowed.append(tool)
-                    break
-                if tool == "" or tool in self.swallowed:
-                    answer.clear()
-                    back.write(data)
-        going.cancel()
-        forth.close()
-        back.close()
+        async for data in far:
+            named = list(re.finditer(rb"^mcp-name: (\w+)", asked, re.IGNORECASE | re.MULTILINE))
+            tool = named[-1][1].decode() if named else ""
+            if tool and b'"log":' in asked[named[-1].start() :]:
+                tool += "_with_log"
+            answer += data
+            if self.swallow.get(tool, 0) == 0:
+                await near.send(bytes(answer))
+                answer.clear()
+            elif b'"content"' in answer:
+                self.swallow[tool] -= 1
+                return
 
 
 @pytest.mark.parametrize(("what", "settled_by"), [("chat", "complete_task"), ("fail", "fail_task")])
 async def test_lost_answers_cost_neither_a_task_nor_an_attempt_nor_a_line(
     shared: Server, workers: Workers, queue: str, what: str, settled_by: str
 ) -> None:
-    wire = CuttingWire(shared.port)
+    wire = CuttingWire(shared.port, claim_task=2, update_task=1, update_task_with_log=2, **{settled_by: 2})
     async with wire.laid() as port:
-        workers.start(url=f"http://127.0.0.1:{port}", queues=[queue], concurrency=2)
+        worker = workers.start(url=f"http://127.0.0.1:{port}", queues=[queue], concurrency=2, lease_seconds=60)
         task = await shared.create("odd", {"what": what}, queue=queue)
         found = await shared.ended(task)
+        await worker.says(f"{task} attempt 1 {found['status']}")
 
     assert found["status"] == {"chat": "completed", "fail": "failed"}[what]
     assert [each["attempt"] for each in found["attempts"]] == [1]
-    assert {"claim_task", "update_task", settled_by} <= set(wire.swallowed)
+    assert [name for name, left in wire.swallow.items() if left] == ([] if what == "chat" else ["update_task_with_log"])
     log = await whole_log(shared, task)
     assert len(re.findall(r"^\d+:", log, re.MULTILINE)) == (100 if what == "chat" else 0)
 

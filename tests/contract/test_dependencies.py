@@ -217,3 +217,19 @@ async def test_many_that_wait_for_one_are_released_together(desk: Desk) -> None:
     waiting = [(await desk.create(f"task {number}", depends_on=(first.id,))).id for number in range(120)]
     await desk.finish(first)
     assert [row[0] for row in await desk.rows("SELECT id FROM tasks WHERE status = 'ready' ORDER BY id")] == waiting
+
+
+async def test_what_was_opened_again_and_ended_once_more_is_not_counted_twice(desk: Desk) -> None:
+    dead, other = await desk.create("dead"), await desk.create("other")
+    await desk.cancel(dead)
+    task = await desk.create("task", depends_on=(dead.id, other.id), options=RUN)
+    assert task.blockers == 1
+    await desk.decide(dead, "retry")
+    await desk.cancel(dead)
+    after = await desk.task(task)
+    assert (after.status, after.blockers) == (Status.PENDING, 1)
+    await desk.decide(dead, "retry")
+    await desk.finish(other)
+    assert (await desk.task(task)).blockers == 1  # it waits for what is open when another ends
+    await desk.finish(dead)
+    assert (await desk.task(task)).status is Status.READY

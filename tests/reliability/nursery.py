@@ -44,13 +44,17 @@ class Nursery:
         self.hear(60)  # it is ready
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         self._in.close()
         self._process.wait(30)
         self._selector.close()
         self._out.close()
 
-    def start(self, program: str, *, kill_after: float | None = None, pauses: tuple[float, ...] = (), **arguments: Any) -> int:
+    def start(
+        self, program: str, *, kill_after: float | None = None, pauses: tuple[float, ...] = (), **arguments: Any
+    ) -> int:
         """Start `programs.program(**arguments)` and return its process id.
 
         It is killed after `kill_after` seconds, and stopped for a while after each of `pauses`.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """How long anything here may take before the test calls it stuck, in seconds."""
-PRELOADED = ["tests.reliability.clients", "tests.reliability.racers"]
+PRELOADED = ["tests.reliability.clients", "tests.reliability.racers", "tests.reliability.commands"]
 
 
 def _context() -> ForkServerContext:

@@ -52,7 +52,10 @@ class Evidence:
         for row in rows(f"SELECT {EVENT} FROM events WHERE subject = 'task' ORDER BY subject_id, seq"):  # noqa: S608
             event = as_event(row)
             self.events[event.subject_id].append(event)
-        self.attempts = {(row[0], row[1]): row[2:] for row in rows("SELECT task_id, attempt, principal, outcome, result_summary, error FROM attempts")}
+        self.attempts = {
+            (row[0], row[1]): row[2:]
+            for row in rows("SELECT task_id, attempt, principal, outcome, result_summary, error FROM attempts")
+        }
         self.keys = {(row[0], row[1]): row[2] for row in rows("SELECT created_by, idempotency_key, id FROM tasks")}
         self.told = {
             path.stem: [line for line in Diary.read(path) if line["what"] == "told"] for path in folder.glob("*.diary")
@@ -96,7 +99,7 @@ async def test_killed_at_any_instant_nothing_acknowledged_is_lost(
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - a story, not a secret
     url = f"sqlite:///{folder / 'queue.db'}"
-    open_database(url)  # stays open, like a server that is idle
+    idle = open_database(url)  # stays open, like a server that is idle
     wanted, kills, failed = 3_000 if soak else 120, 0, []
 
     def start(slot: int) -> int:
@@ -144,6 +147,7 @@ async def test_killed_at_any_instant_nothing_acknowledged_is_lost(
     assert all(task.status in FINAL for task in evidence.tasks.values())
     assert await rows("SELECT open_tasks FROM queues") == [(0,)]
     await ahead.database.close()
+    await idle.close()
 
 
 QUERIES = (

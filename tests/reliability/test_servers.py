@@ -9,8 +9,6 @@ import random
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,12 +18,17 @@ import anyio
 import httpx2
 import pytest
 
-from taskqueue_mcp.worker import Connection, over_http
+from taskqueue_mcp.worker import over_http
+from taskqueue_mcp.worker.connection import LOST
+from tests.reliability import commands, processes
 from tests.reliability.invariants import broken
 from tests.reliability.racers import OPEN, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.context import ForkServerProcess
+
+    from mcp import Client
 
     from taskqueue_mcp.store import Transaction
 
@@ -59,25 +62,22 @@ class Fleet:
             "TASKQUEUE_WORKER__SHELL_ENV": json.dumps([MARK]),
             MARK: mark,
         }
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, ForkServerProcess] = {}
 
     def start(self, name: str) -> None:
         if name == "server":
-            options = ["serve", "--port", str(self._port)]
+            arguments = ["serve", "--port", str(self._port)]
         else:
-            options = ["worker", "--server", self.base, "--name", name, "--allow", "sleep", "--executor", "shell"]
-            options += ["--concurrency", "2", "--output", str(self._folder / "output")]
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "taskqueue_mcp", *options],
-                env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
-            )  # fmt: skip
+            arguments = ["worker", "--server", self.base, "--name", name, "--allow", "sleep", "--executor", "shell"]
+            arguments += ["--concurrency", "2", "--output", str(self._folder / "output")]
+        log = str(self._folder / f"{name}.log")
+        self._running[name] = processes.start(commands.run, arguments, self._environment, log, str(self._folder))
 
     async def serves(self) -> None:
         """Wait until the server answers."""
         with anyio.fail_after(PATIENCE):
             async with httpx2.AsyncClient(trust_env=False) as http:
-                while self._running["server"].poll() is None:
+                while self._running["server"].is_alive():
                     with contextlib.suppress(httpx2.TransportError):
                         if (await http.get(f"{self.base}/healthz")).status_code == 200:
                             return
@@ -87,17 +87,18 @@ class Fleet:
     def kill(self, name: str) -> None:
         process = self._running.pop(name)
         process.kill()
-        assert process.wait(PATIENCE) == -signal.SIGKILL, f"{name} had ended by itself"
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGKILL, f"{name} had ended by itself"
 
     def stop(self, name: str) -> None:
         process = self._running.pop(name)
         process.terminate()
-        assert process.wait(PATIENCE) == 0
+        processes.all_ended([process])
 
     def kill_all(self) -> None:
         for process in self._running.values():
             process.kill()
-            process.wait(PATIENCE)
+            process.join(PATIENCE)
 
     def said(self) -> str:
         return "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(self._folder.glob("*.log")))
@@ -119,28 +120,33 @@ class FrontEnd:
     """Keeps creating; a call whose answer was lost is repeated with its key until it is answered."""
 
     def __init__(self, base: str, mark: str) -> None:
-        self._connection = Connection(over_http(base, TOKEN))
+        self._connect = over_http(base, TOKEN)
         self._mark = mark
         self.accepted: dict[str, str] = {}
+        self.lost = 0
 
     async def run(self, stop: anyio.Event) -> None:
         """Create until told to stop, a task every few moments."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._connection.run)
-            while not stop.is_set():
-                await self._create(f"key-{len(self.accepted)}")
-                await anyio.sleep(0.03)
-            group.cancel_scope.cancel()
+        while not stop.is_set():
+            try:
+                async with self._connect() as client:
+                    while not stop.is_set():
+                        await self._create(client, f"key-{len(self.accepted)}")
+                        await anyio.sleep(0.02)
+            except LOST:
+                self.lost += 1
+                await anyio.sleep(0.05)
 
-    async def _create(self, key: str) -> None:
+    async def _create(self, client: Client, key: str) -> None:
         wanted = {
             "title": key,
             "params": {"argv": ["sleep", COMMAND_SECONDS], "env": {MARK: self._mark}},
             "options": {"executor": "shell", "max_attempts": 100},
             "idempotency_key": key,
         }
-        told = await self._connection.call("create_task", wanted)
-        self.accepted[key] = told["task"]["id"]
+        result = await client.call_tool("create_task", wanted, read_timeout_seconds=5)
+        assert not result.is_error, result.structured_content
+        self.accepted[key] = (result.structured_content or {})["task"]["id"]
 
 
 def marked(mark: str) -> list[int]:
@@ -179,7 +185,7 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
         async with anyio.create_task_group() as group:
             group.start_soon(client.run, stop)
             for victim in victims:
-                await anyio.sleep(chance.uniform(0.1, 0.6))
+                await anyio.sleep(chance.uniform(0.2, 0.8))
                 fleet.kill(victim)
                 fleet.start(victim)
                 if victim == "server":
@@ -195,6 +201,7 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
         events, stored = await queue.database.read(ends)
         assert await queue.database.read(lambda transaction: broken(transaction, LEASE)) == []
     assert len(client.accepted) >= 5 * kills  # or it was not much of a test
+    assert client.lost
     assert {key: f"T-{task}" for key, task in stored.items()} == client.accepted
     assert events == dict.fromkeys(stored.values(), 1)
     until = time.monotonic() + 5

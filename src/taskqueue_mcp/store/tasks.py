@@ -153,7 +153,7 @@ SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_p
 """
 
 UNBLOCK = f"""
-UPDATE tasks SET blockers = blockers - 1, status = :status, reason = :reason, seq = seq + :moved
+UPDATE tasks SET blockers = :blockers, status = :status, reason = :reason, seq = seq + :moved
  WHERE id = :id AND seq = :seq AND blockers > 0
 RETURNING {TASK}
 """
@@ -183,6 +183,10 @@ SELECT {", ".join("tasks." + name.strip() for name in TASK.split(","))}, bodies.
    AND tasks.status IN ('pending', 'waiting')
 """
 DEPEND = "INSERT INTO dependencies (task_id, depends_on) VALUES (:task_id, :depends_on)"
+OPEN_DEPENDENCIES = """
+SELECT count(*) FROM dependencies JOIN tasks ON tasks.id = dependencies.depends_on
+ WHERE dependencies.task_id = :id AND tasks.finished_at IS NULL
+"""
 DEPENDS_ON = "SELECT depends_on FROM dependencies WHERE task_id = :id ORDER BY depends_on"
 STATUSES = "SELECT id, status FROM tasks WHERE {among:id:ids}"
 TAG = "INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id)"
@@ -443,14 +447,21 @@ def next_in_line(transaction: Transaction, serial_key: str) -> Task | None:
     return None if row is None else as_task(row)
 
 
-def unblock(transaction: Transaction, task: Task, status: Status, reason: Reason | None) -> Task | None:
-    """Count one dependency as done and store where that leaves the task."""
+def open_dependencies(transaction: Transaction, task_id: int) -> int:
+    """Return how many of the tasks that this one depends on have not ended."""
+    row = transaction.first(OPEN_DEPENDENCIES, {"id": task_id})
+    return 0 if row is None else int(row[0])
+
+
+def unblock(transaction: Transaction, task: Task, blockers: int, status: Status, reason: Reason | None) -> Task | None:
+    """Store how many dependencies are left and where that leaves the task."""
     moved = int((task.status, task.reason) != (status, reason))
     row = transaction.first(
         UNBLOCK,
         {
             "id": task.id,
             "seq": task.seq,
+            "blockers": blockers,
             "status": status.value,
             "reason": None if reason is None else reason.value,
             "moved": moved,

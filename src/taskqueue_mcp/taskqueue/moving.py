@@ -120,9 +120,11 @@ def _release_dependants(transaction: Transaction, ended: Task) -> None:
 
 
 def _unblock(transaction: Transaction, task: Task) -> None:
-    free = task.blockers == 1 and task.reason is Reason.DEPENDENCY
+    # Counted anew, for what has just ended may have been opened again after it was counted off before.
+    left = tasks.open_dependencies(transaction, task.id)
+    free = left == 0 and task.reason is Reason.DEPENDENCY
     status, reason = (Status.PENDING, Reason.SCHEDULED) if free else (task.status, task.reason)
-    after = tasks.unblock(transaction, task, status, reason)
+    after = tasks.unblock(transaction, task, left, status, reason)
     if after is None or not free:
         return
     events.record(transaction, after, "unblocked", events.SYSTEM)

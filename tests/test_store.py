@@ -1,0 +1,394 @@
+"""The seam below the service: what a write promises, and that every guarded statement minds its guard."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+
+from taskqueue_mcp import leases, lifecycle
+from taskqueue_mcp.errors import Busy, InvalidInput
+from taskqueue_mcp.model import Completed, Reason, Status, Task
+from taskqueue_mcp.store import tasks
+from tests.contract.desk import CLAUDE, Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue import TaskQueue
+    from tests.clock import Clock
+    from tests.conftest import OpenQueue
+
+ADD = "INSERT INTO queues (name) VALUES (:name)"
+
+
+@pytest.fixture
+async def desk(queue: TaskQueue, clock: Clock) -> Desk:
+    return Desk(queue, clock)
+
+
+def adding(name: str) -> Callable[[Transaction], str]:
+    def work(transaction: Transaction) -> str:
+        transaction.run(ADD, {"name": name})
+        transaction.signal("queue", name)
+        return name
+
+    return work
+
+
+def failing(name: str) -> Callable[[Transaction], None]:
+    def work(transaction: Transaction) -> None:
+        transaction.run(ADD, {"name": name})
+        transaction.signal("queue", name)
+        raise InvalidInput("changed its mind")
+
+    return work
+
+
+def failing_at_the_commit(transaction: Transaction) -> None:
+    transaction.run("PRAGMA defer_foreign_keys = ON")
+    transaction.run("INSERT INTO bodies (task_id, instructions, on_dependency_failure) VALUES (999, '', 'fail')")
+
+
+async def names(desk: Desk) -> list[str]:
+    return [row[0] for row in await desk.rows("SELECT name FROM queues ORDER BY name")]
+
+
+# --- writing
+
+
+async def test_a_write_that_returned_is_seen_by_every_other_program(desk: Desk) -> None:
+    database: Any = desk.queue.database
+    with closing(sqlite.connect(str(database.path))) as other:
+        for number in range(20):
+            assert await database.write(adding(f"q{number}")) == f"q{number}"
+            assert other.execute("SELECT count(*) FROM queues").fetchone()[0] == 2 * number + 1
+            assert database.write_now(adding(f"r{number}")) == f"r{number}"
+            assert other.execute("SELECT count(*) FROM queues").fetchone()[0] == 2 * number + 2
+
+
+async def test_of_a_work_that_fails_nothing_is_left(desk: Desk) -> None:
+    with pytest.raises(InvalidInput, match="changed its mind"):
+        await desk.queue.database.write(failing("a"))
+    with pytest.raises(InvalidInput):
+        desk.queue.database.write_now(failing("b"))
+    assert await names(desk) == []
+    await desk.queue.database.write(adding("c"))
+    assert await names(desk) == ["c"]
+
+
+async def test_of_works_that_share_a_commit_only_those_that_failed_are_left_out(desk: Desk) -> None:
+    heard: list[Any] = []
+    stop = desk.queue.database.listen(heard.append)
+    outcomes: list[str] = []
+
+    async def one(work: Callable[[Transaction], Any]) -> None:
+        try:
+            outcomes.append(await desk.queue.database.write(work))
+        except InvalidInput:
+            outcomes.append("refused")
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(one, (failing if number % 3 == 0 else adding)(f"q{number}"))
+    kept = [f"q{number}" for number in range(10) if number % 3]
+    assert await names(desk) == kept
+    assert outcomes.count("refused") == 4
+    assert sorted(outcome for outcome in outcomes if outcome != "refused") == kept
+    assert {name for signals in heard for _, name in signals} == set(kept)
+    stop()
+
+
+@pytest.mark.parametrize("company", [0, 3])
+async def test_what_fails_at_the_commit_is_not_acknowledged(desk: Desk, company: int) -> None:
+    refused: list[BaseException] = []
+
+    async def one() -> None:
+        try:
+            await desk.queue.database.write(failing_at_the_commit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be a success
+            refused.append(error)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(company):
+                group.start_soon(desk.queue.database.write, adding(f"q{number}"))
+            group.start_soon(one)
+    assert len(refused) == 1
+    assert len(await names(desk)) == company
+    assert await desk.rows("SELECT * FROM bodies") == []
+    await desk.queue.database.write(adding("after"))
+
+
+async def test_works_that_arrive_together_share_a_commit(desk: Desk) -> None:
+    database: Any = desk.queue.database
+    seen: list[str] = []
+    database._connection.set_trace_callback(seen.append)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(database.write, adding(f"q{number}"))
+    database._connection.set_trace_callback(None)
+    assert len(await names(desk)) == 100
+    assert seen.count("COMMIT") <= 3
+
+
+async def test_a_write_keeps_other_programs_out_from_its_first_statement(desk: Desk) -> None:
+    database: Any = desk.queue.database
+    with closing(sqlite.connect(str(database.path), isolation_level=None, timeout=0)) as other:
+
+        def work(transaction: Transaction) -> None:
+            transaction.all("SELECT * FROM queues")
+            with pytest.raises(sqlite.OperationalError, match="locked"):
+                other.execute("INSERT INTO queues (name) VALUES ('meanwhile')")
+            transaction.run(ADD, {"name": "mine"})
+
+        database.write_now(work)
+        await database.write(lambda t: (t.all("SELECT * FROM queues"), t.run(ADD, {"name": "mine too"})))
+    assert await names(desk) == ["mine", "mine too"]
+
+
+async def test_a_read_writes_nothing(desk: Desk) -> None:
+    for read in (desk.queue.database.read, desk.queue.database.read_long):
+        with pytest.raises(Exception, match="read-only|readonly"):
+            await read(adding("a"))
+    assert await names(desk) == []
+
+
+async def test_a_read_is_of_one_moment(desk: Desk, open_queue: OpenQueue, clock: Clock) -> None:
+    other = open_queue().database
+
+    def work(transaction: Transaction) -> tuple[Any, Any]:
+        first = transaction.all("SELECT name FROM queues")
+        other.write_now(adding("meanwhile"))
+        return first, transaction.all("SELECT name FROM queues")
+
+    assert await desk.queue.database.read(work) == ([], [])
+    assert await names(desk) == ["meanwhile"]
+    assert clock.micros == await desk.queue.now()
+
+
+async def test_signals_are_sent_after_the_commit_and_to_other_processes(desk: Desk, open_queue: OpenQueue) -> None:
+    other: Any = open_queue().database
+    seen: list[list[str]] = []
+    heard = anyio.Event()
+
+    def here(_: Any) -> None:
+        with closing(sqlite.connect(str(other.path))) as connection:
+            seen.append([row[0] for row in connection.execute("SELECT name FROM queues").fetchall()])
+
+    def there(signals: Any) -> None:
+        if signals and ("queue", "a") in signals:
+            heard.set()
+
+    stops = [desk.queue.database.listen(here), other.listen(there)]
+    await desk.queue.database.write(adding("a"))
+    with anyio.fail_after(5):
+        await heard.wait()
+    assert seen[0] == ["a"]
+    for stop in stops:
+        stop()
+
+
+async def test_a_database_that_closes_finishes_what_it_accepted(open_queue: OpenQueue, clock: Clock) -> None:
+    database = open_queue().database
+    acked: list[str] = []
+
+    async def one(number: int) -> None:
+        acked.append(await database.write(adding(f"q{number}")))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(one, number)
+            await anyio.lowlevel.checkpoint()
+            group.start_soon(database.close)
+    assert len(acked) == 5
+    with pytest.raises(Busy, match="closed"):
+        await database.write(adding("late"))
+    assert len(await names(Desk(open_queue(), clock))) == 5
+
+
+# --- guarded statements
+
+
+def done(task: Task) -> lifecycle.Change:
+    return lifecycle.settle(task, Completed(), 0, 0)
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"attempt": 2},
+        {"attempt": 0},
+        {"lease_hash": "another"},
+        {"lease_hash": tasks.UNSET_LEASE},
+        {"principal": "codex"},
+        {"id": 999},
+    ],
+)
+@pytest.mark.parametrize("statement", ["settle", "touch"])
+async def test_a_statement_under_a_lease_changes_nothing_without_all_of_it(
+    desk: Desk, statement: str, stale: dict[str, Any]
+) -> None:
+    claim = await desk.start()
+    before = await desk.snapshot()
+    given = {"attempt": 1, "lease_hash": leases.digest(claim.lease), "principal": "claude", "id": claim.task.id, **stale}
+    task = replace(claim.task, attempt=given["attempt"], id=given["id"])
+
+    def work(transaction: Transaction) -> Task | None:
+        if statement == "settle":
+            return tasks.settle(transaction, task, done(task), given["lease_hash"], given["principal"])
+        return tasks.touch(
+            transaction, task, given["lease_hash"], given["principal"], lease_seconds=9, progress=1, message="x", events=1
+        )
+
+    assert desk.queue.database.write_now(work) is None
+    assert await desk.snapshot() == before
+
+
+async def test_a_statement_under_a_lease_changes_nothing_of_a_task_that_is_not_in_progress(desk: Desk) -> None:
+    claim = await desk.start()
+    hashed = leases.digest(claim.lease)
+    await desk.complete(claim)
+    before = await desk.snapshot()
+
+    def work(transaction: Transaction) -> list[Task | None]:
+        return [
+            tasks.settle(transaction, claim.task, done(claim.task), hashed, "claude"),
+            tasks.touch(transaction, claim.task, hashed, "claude", lease_seconds=9, progress=1, message="x", events=1),
+            tasks.readdress(transaction, claim.task, "another", 9),
+        ]
+
+    assert desk.queue.database.write_now(work) == [None, None, None]
+    assert await desk.snapshot() == before
+
+
+@pytest.mark.parametrize("stale", [{"seq": 1}, {"status": Status.PENDING}, {"id": 999}])
+async def test_a_move_changes_nothing_of_a_task_that_has_moved(desk: Desk, stale: dict[str, Any]) -> None:
+    claim = await desk.start()
+    before = await desk.snapshot()
+    task = replace(claim.task, **stale)
+    change = lifecycle.cancel(claim.task, "")
+    assert desk.queue.database.write_now(lambda t: tasks.move(t, task, change)) is None
+    assert await desk.snapshot() == before
+    assert desk.queue.database.write_now(lambda t: tasks.move(t, claim.task, change)) is not None
+
+
+@pytest.mark.parametrize("stale", [{"attempt": 2}, {"lease_principal": "codex"}])
+async def test_a_redelivery_changes_nothing_of_another_attempt(desk: Desk, stale: dict[str, Any]) -> None:
+    claim = await desk.start()
+    before = await desk.snapshot()
+    task = replace(claim.task, **stale)
+    assert desk.queue.database.write_now(lambda t: tasks.readdress(t, task, "another", 9)) is None
+    assert await desk.snapshot() == before
+
+
+async def test_a_redelivery_changes_nothing_of_a_confirmed_attempt(desk: Desk) -> None:
+    claim = await desk.start()
+    await desk.update(claim)
+    before = await desk.snapshot()
+    assert desk.queue.database.write_now(lambda t: tasks.readdress(t, claim.task, "another", 9)) is None
+    assert await desk.snapshot() == before
+
+
+async def test_an_unblocking_changes_nothing_of_a_task_that_has_moved(desk: Desk) -> None:
+    other = await desk.create()
+    task = await desk.create(depends_on=(other.id,))
+    before = await desk.snapshot()
+    for stale in (replace(task, seq=9), other):
+        found = desk.queue.database.write_now(
+            lambda t, stale=stale: tasks.unblock(t, stale, 0, Status.PENDING, Reason.SCHEDULED)
+        )
+        assert found is None
+    assert await desk.snapshot() == before
+
+
+async def test_a_run_that_has_begun_is_not_retargeted(desk: Desk) -> None:
+    task = await desk.create(run_at="in 1 hour")
+    values = {
+        "title": "x", "task_type": "x", "executor": "x", "queue": "default", "priority": "low", "max_attempts": 1,
+        "serial_key": None, "reason": "scheduled", "due_at": 5, "sort_at": 5,
+    }  # fmt: skip
+    stale = replace(task, seq=9)
+    assert desk.queue.database.write_now(lambda t: tasks.retarget(t, stale, values)) is None
+    await desk.decide(task, "run_now")
+    claim = await desk.take()
+    await desk.fail(claim)
+    after = await desk.task(task)
+    assert after.status is Status.PENDING
+    assert desk.queue.database.write_now(lambda t: tasks.retarget(t, after, values)) is None
+    assert await desk.task(task) == after
+
+
+async def test_a_lease_is_set_once(desk: Desk) -> None:
+    claim = await desk.start()
+    desk.queue.database.write_now(lambda t: tasks.set_lease(t, claim.task, "another"))
+    assert (await desk.complete(claim)).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        ("a task in progress without a lease", "UPDATE tasks SET status = 'in_progress'"),
+        ("a ready task with a lease", "UPDATE tasks SET lease_hash = 'x', lease_principal = 'y', lease_expires_at = 1"),
+        ("a lease without its holder", "UPDATE tasks SET status = 'in_progress', lease_hash = 'x', lease_expires_at = 1"),
+        ("a pending task without a reason", "UPDATE tasks SET status = 'pending'"),
+        ("a ready task with a reason", "UPDATE tasks SET reason = 'retry'"),
+        ("a waiting task that waits for no person", "UPDATE tasks SET status = 'waiting', reason = 'retry'"),
+        ("a final task without an end", "UPDATE tasks SET status = 'completed'"),
+        ("an open task with an end", "UPDATE tasks SET finished_at = 1"),
+        ("a ready task that is blocked", "UPDATE tasks SET blockers = 1"),
+        ("a task that waits for nothing", "UPDATE tasks SET status = 'pending', reason = 'dependency'"),
+        ("more failures than attempts", "UPDATE tasks SET failures = 1"),
+        ("an unknown status", "UPDATE tasks SET status = 'done'"),
+        ("an unknown priority", "UPDATE tasks SET priority = 'highest'"),
+        ("a task without a title", "UPDATE tasks SET title = ''"),
+        ("text in a number", "UPDATE tasks SET run_at = 'soon'"),
+        ("two tasks of one line at once", "UPDATE tasks SET serial_key = 'till'"),
+        ("two tasks of one key", "UPDATE tasks SET idempotency_key = 'k1'"),
+        ("two tasks of one due time", "UPDATE tasks SET schedule_id = 1, due_at = 1"),
+        ("a dependency on itself", "INSERT INTO dependencies VALUES (1, 1)"),
+        ("a dependency on nothing", "INSERT INTO dependencies VALUES (1, 999)"),
+        ("a queue with less than nothing in it", "UPDATE queues SET open_tasks = -1"),
+        ("an attempt that ended without an outcome", "UPDATE attempts SET ended_at = 1"),
+        ("two open attempts of a task", "INSERT INTO attempts (task_id, attempt, principal, salt, lease_hash, claimed_at) VALUES (3, 2, 'x', 'x', 'x', 1)"),
+        ("two events of one number", "UPDATE events SET subject_id = 1, seq = 1"),
+        ("a due time that was skipped without a reason", "INSERT INTO occurrences VALUES (1, 1, 'skipped', NULL, NULL, 1)"),
+    ],
+)  # fmt: skip
+async def test_the_database_itself_refuses(desk: Desk, what: str, statement: str) -> None:
+    await desk.create()
+    await desk.create()
+    await desk.start()
+    await desk.plan("report", "0 9 * * *")
+    before = await desk.snapshot()
+    with pytest.raises(sqlite.IntegrityError):
+        await desk.queue.database.write(lambda transaction: transaction.run(statement))
+    assert await desk.snapshot() == before, what
+
+
+# --- leases
+
+
+def test_a_lease_by_claim_id_is_the_same_again_and_without_one_never() -> None:
+    assert leases.write(7, 1, "c1", "salt") == leases.write(7, 1, "c1", "salt")
+    assert len({leases.write(7, 1, None, "salt") for _ in range(100)}) == 100
+    others = {
+        leases.write(*given)
+        for given in ((7, 1, "c1", "salt"), (8, 1, "c1", "salt"), (7, 2, "c1", "salt"), (7, 1, "c2", "salt"), (7, 1, "c1", "other"))
+    }  # fmt: skip
+    assert len({lease.rpartition(".")[2] for lease in others}) == 5
+
+
+def test_a_lease_names_its_task_and_attempt() -> None:
+    lease = leases.parse(leases.write(142, 3, None, "salt"))
+    assert (lease.task_id, lease.attempt) == (142, 3)
+    assert CLAUDE.name not in lease.hash
+    assert len(leases.new_salt()) >= 32
