@@ -13,6 +13,7 @@ import sys
 
 import httpx2
 from google import genai
+from google.genai.types import GenerateContentConfigDict
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -36,7 +37,7 @@ async def answer(request: str) -> str:
         genai.Client().aio as gemini,
     ):
         # A dict on purpose: in a GenerateContentConfig the session cannot be copied (googleapis/python-genai#2669).
-        config = {
+        config: GenerateContentConfigDict = {
             "system_instruction": (queue.instructions or "") + ROLE,
             "tools": [queue.session],
             "automatic_function_calling": {"maximum_remote_calls": 60},

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from multiprocessing.synchronize import Barrier
 
+    from taskqueue_mcp.store import Transaction
+
 EVERYONE = Caller("everyone", Kind.AGENT, frozenset(Scope))
 LIMITS = Limits(open_tasks_per_queue=1_000_000, creates_per_minute=10_000_000)
 SHORT = 1
@@ -134,22 +136,46 @@ def hold(url: str, folder: str, name: str) -> None:
             assert claim is not None
             _tell(f"{folder}/{name}.holds", {"task": claim.task.id, "lease": claim.lease})
             await appears(Path(folder, f"{name}.go"))
-            calls: dict[str, Callable[[], Awaitable[object]]] = {
-                "complete": lambda: queue.complete(caller, Completion(claim.lease, "the first holder's")),
-                "update": lambda: queue.update(caller, Update(claim.lease, message="still here", log="late\n")),
-                "fail": lambda: queue.fail(caller, Failure(claim.lease, "no luck")),
-                "create": lambda: queue.create(caller, NewTask(Wanted(title="a child"), lease=claim.lease)),
+            forged = f"T-{claim.task.id}.{claim.task.attempt + 1}.{claim.lease.rpartition('.')[2]}"
+            told = {
+                "stale": await attempts_to_write(queue, caller, claim.lease),
+                "forged": await attempts_to_write(queue, caller, forged),
             }
-            told = {}
-            for called, call in calls.items():
-                try:
-                    await call()
-                    told[called] = "done"
-                except LeaseLost as error:
-                    told[called] = f"{type(error).__name__}: {error}"
-                except TaskQueueError as error:
-                    told[called] = f"{type(error).__name__}: {error}"
         _tell(f"{folder}/{name}.told", told)
+
+    asyncio.run(run())
+
+
+async def attempts_to_write(queue: TaskQueue, caller: Caller, lease: str) -> dict[str, str]:
+    """Try everything that can be written with a lease; return what came of each."""
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "complete": lambda: queue.complete(caller, Completion(lease, "the first holder's")),
+        "update": lambda: queue.update(caller, Update(lease, message="still here", log="late\n")),
+        "fail": lambda: queue.fail(caller, Failure(lease, "no luck")),
+        "create": lambda: queue.create(caller, NewTask(Wanted(title="a child"), lease=lease)),
+    }
+    told = {}
+    for called, call in calls.items():
+        try:
+            await call()
+            told[called] = "done"
+        except TaskQueueError as error:
+            told[called] = f"{type(error).__name__}: {error}"
+    return told
+
+
+def write_slowly(url: str, folder: str, seconds: float) -> None:
+    """Be in the middle of a write for so long, and say so."""
+
+    async def run() -> None:
+        async with opened(url) as queue:
+
+            def work(transaction: Transaction) -> None:
+                transaction.run("UPDATE queues SET state = state")
+                Path(folder, "writing").touch()
+                time.sleep(seconds)
+
+            await queue.database.write(work)
 
     asyncio.run(run())
 

@@ -13,7 +13,7 @@ from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Wanted
 from tests.clock import Clock
 from tests.reliability import racers
 from tests.reliability.invariants import broken
-from tests.reliability.processes import PATIENCE, barrier, together
+from tests.reliability.processes import PATIENCE, all_ended, barrier, start, together
 from tests.reliability.racers import EVERYONE, opened
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def race(url: str, folder: Path, processes: int, claimers: int, seconds: float) 
     """Let claimers in several processes drain the queue; return what each process tells."""
     names = [f"process-{number}" for number in range(processes)]
     paths = [str(folder / name) for name in names]
-    start = barrier(processes)
-    together(racers.drain, [url] * processes, [start] * processes, paths, [claimers] * processes, seconds=seconds)
+    gate = barrier(processes)
+    together(racers.drain, [url] * processes, [gate] * processes, paths, [claimers] * processes, seconds=seconds)
     return told(folder, names)
 
 
@@ -101,11 +101,11 @@ async def test_four_processes_that_tick_at_once_fire_each_due_time_once(
         for name, step in every.items():
             plan = NewSchedule(name, f"*/{step} * * * *", Wanted(title=name), timezone="UTC", overlap="allow")
             await queue.put_schedule(EVERYONE, plan)
-        start = clock.micros
-        instants = [start + number * MINUTE for number in range(1, minutes + 1)]
+        begun = clock.micros
+        instants = [begun + number * MINUTE for number in range(1, minutes + 1)]
         together(racers.tick, [database_url] * 4, [barrier(4)] * 4, [instants] * 4, seconds=LONG if soak else PATIENCE)
         for name, step in every.items():
-            expected = [start + number * MINUTE for number in range(step, minutes + 1, step)]
+            expected = [begun + number * MINUTE for number in range(step, minutes + 1, step)]
             found = await queue.database.read(partial(fired, name=name))
             assert found == {"ledger": expected, "ready tasks": expected, "events": expected}
         assert await violations(queue) == []
@@ -136,6 +136,14 @@ async def test_of_a_serial_line_that_eight_claimers_race_for_one_task_at_a_time_
         ends = race(database_url, folder, 4, 2, LONG if soak else PATIENCE)
         assert sorted(task for end in ends for task, _, _ in end["handed"]) == list(range(1, count + 1))
         assert await violations(queue) == []  # among them: two of a line at once
+
+
+async def test_who_opens_the_file_waits_for_its_turn_like_everyone(database_url: str, folder: Path) -> None:
+    writer = start(racers.write_slowly, database_url, str(folder), 2.5)  # longer than SQLite itself would wait
+    await racers.appears(folder / "writing")
+    async with opened(database_url) as queue:
+        assert await racers.count_open(queue) == 0
+    all_ended([writer])
 
 
 GUARDS = {

@@ -148,7 +148,12 @@ class SqliteDatabase:
         self._wakeups: Wakeups | None = None
         try:
             self._connection = self._open()
-            self._migrate()
+            in_turn = self._turns.take(faults.PATIENCE)  # `busy_timeout` alone starves beside busy writers
+            try:
+                self._migrate()
+            finally:
+                if in_turn:
+                    self._turns.give_back()
             startup.check_content(self._connection, path)
             self._reader = self._open()
             self._reader.execute("PRAGMA query_only = ON")

@@ -40,7 +40,7 @@ Connect = Callable[[], AbstractAsyncContextManager[Client]]
 
 PATIENCE: Final = 30.0
 """Seconds an answer may take, on top of what its call parks for."""
-RECONNECTING: Final = Backoff(first_seconds=0.1, longest_seconds=10.0, jitter=0.5)
+RECONNECTING: Final = Backoff(first_seconds=0.1, longest_seconds=3.0, jitter=0.5)
 ASKING_AGAIN: Final = Backoff(first_seconds=0.1, longest_seconds=5.0, jitter=0.5)
 SAID_AT: Final = 3
 """The repetition of one call at which the log says why."""

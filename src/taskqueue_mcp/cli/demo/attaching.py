@@ -29,15 +29,11 @@ def show(story: Story, url: str | None = None, database: Path | None = None) -> 
         ("the token", f"TOKEN=$(cat {shlex.quote(f'{database}-token')})"),
         ("Claude Code", f"claude mcp add --transport http taskqueue {url}/mcp --header {header}"),
         ("Gemini CLI", f"gemini mcp add --scope user --transport http taskqueue {url}/mcp --header {header}"),
-        ("Codex", f"codex mcp add taskqueue --url {url}/mcp --bearer-token-env-var TASKQUEUE_TOKEN"),
         (
             "MCP Inspector",
             f"npx @modelcontextprotocol/inspector --transport http --server-url {url}/mcp --header {header}",
         ),
-        (
-            "Claude Code over stdio, on the same database, with or without a server",
-            f"claude mcp add taskqueue -- {stdio}",
-        ),
+        ("Codex, over stdio on the same database", f"codex mcp add taskqueue -- {stdio}"),
     ):
         story.line(f"{what}:")
         story.line(f"    {command}")
