@@ -13,7 +13,7 @@ import sys
 
 import httpx2
 from google import genai
-from google.genai.types import GenerateContentConfigDict
+from google.genai import types
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -36,12 +36,12 @@ async def answer(request: str) -> str:
         Client(streamable_http_client(SERVER, http_client=http)) as queue,
         genai.Client().aio as gemini,
     ):
-        # A dict on purpose: in a GenerateContentConfig the session cannot be copied (googleapis/python-genai#2669).
-        config: GenerateContentConfigDict = {
-            "system_instruction": (queue.instructions or "") + ROLE,
-            "tools": [queue.session],
-            "automatic_function_calling": {"maximum_remote_calls": 60},
-        }
+        # A dict, not a GenerateContentConfig: that cannot hold a session (googleapis/python-genai#2669).
+        config = types.GenerateContentConfigDict(
+            system_instruction=(queue.instructions or "") + ROLE,
+            tools=[queue.session],
+            automatic_function_calling={"maximum_remote_calls": 60},
+        )
         response = await gemini.models.generate_content(model=MODEL, contents=request, config=config)
     return response.text or "Gemini had nothing to say."
 

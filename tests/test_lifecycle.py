@@ -76,7 +76,7 @@ def test_each_decision_is_allowed_where_the_diagram_has_it_and_nowhere_else(deci
         change = decide(task)
         assert (change.status, change.reason) == (status, reason)
     else:
-        with pytest.raises(WrongStatus, match="^T-142 is ") as refused:
+        with pytest.raises(WrongStatus, match=r"^T-142 is ") as refused:
             decide(task)
         assert refused.value.facts["status"] == task.status.value
         assert "\n" not in str(refused.value)
@@ -117,9 +117,7 @@ def test_the_last_failure_is_the_one_that_uses_the_attempts_up(failures: int, st
 
 def test_a_confirmed_lease_that_ran_out_is_a_failure() -> None:
     task = replace(standing("in_progress"), worker="w1")
-    assert lifecycle.lose(task, NOW, DELAY) == Change(
-        Status.PENDING, Reason.RETRY, NOW + DELAY, 2, 3, "w1 went silent"
-    )
+    assert lifecycle.lose(task, NOW, DELAY) == Change(Status.PENDING, Reason.RETRY, NOW + DELAY, 2, 3, "w1 went silent")
 
 
 def test_a_claim_that_was_never_confirmed_is_a_hand_back() -> None:

@@ -55,7 +55,7 @@ class Desk:
         """The same, for its task."""
         return (await self.ask_for(title, by=by, **asked)).task
 
-    async def cancel(self, task: Task | int, reason: str | None = None, *, by: Caller = GEMINI) -> Task:
+    async def cancel(self, task: Task | int | Claim, reason: str | None = None, *, by: Caller = GEMINI) -> Task:
         return await self.queue.cancel(by, number(task), reason)
 
     async def template(self, name: str, *, defaults: Any = None, by: Caller = OWNER, **wanted: Any) -> Template:
@@ -68,7 +68,9 @@ class Desk:
 
     # --- answer
 
-    async def decide(self, task: Task | int, action: str, text: str | None = None, *, by: Caller = OWNER) -> Task:
+    async def decide(
+        self, task: Task | int | Claim, action: str, text: str | None = None, *, by: Caller = OWNER
+    ) -> Task:
         return await self.queue.answer(by, number(task), action, text)
 
     # --- work

@@ -15,36 +15,35 @@ if TYPE_CHECKING:
     from taskqueue_mcp.model import Event
     from taskqueue_mcp.taskqueue import Claim
 
-UNDER_WAY = frozenset(
-    {"completed", "failed", "retry", "released", "snoozed", "quota", "asked", "lease_lost", "cancelled", "progress", "redelivered"}
-)  # fmt: skip
-BACK = frozenset({"ready", "queued", "blocked", "cancelled", "hastened"})
-FOLLOWS: dict[str, frozenset[str]] = {
-    "created": frozenset(
-        {"claimed", "ready", "queued", "blocked", "unblocked", "approved", "rejected", "cancelled", "hastened", "failed", "rescheduled"}
-    ),
-    "rescheduled": frozenset({"ready", "queued", "cancelled", "rescheduled", "hastened"}),
-    "ready": frozenset({"claimed", "cancelled"}),
-    "queued": frozenset({"ready", "cancelled"}),
-    "blocked": frozenset({"unblocked", "failed", "cancelled"}),
-    "unblocked": frozenset({"ready", "queued", "cancelled", "hastened"}),
-    "approved": frozenset({"ready", "queued", "blocked", "cancelled", "hastened", "failed"}),
-    "hastened": frozenset({"ready", "queued", "blocked", "failed"}),
-    "claimed": UNDER_WAY,
-    "progress": UNDER_WAY,
-    "redelivered": UNDER_WAY,
-    "retry": BACK,
-    "released": BACK,
-    "snoozed": BACK,
-    "quota": BACK,
-    "lease_lost": BACK | {"reopened", "answered", "rejected"},  # it may have been the last attempt, or the last straw
-    "asked": frozenset({"answered", "rejected", "cancelled"}),
-    "answered": BACK,
-    "failed": frozenset({"reopened"}),
-    "cancelled": frozenset({"reopened"}),
-    "rejected": frozenset({"reopened"}),
-    "reopened": frozenset({"ready", "queued", "blocked"}),
-    "completed": frozenset(),
+UNDER_WAY = "completed failed retry released snoozed quota asked lease_lost cancelled progress redelivered"
+BACK = "ready queued blocked cancelled hastened"
+FOLLOWS = {
+    before: frozenset(after.split())
+    for before, after in {
+        "created": "claimed ready queued blocked unblocked approved rejected cancelled hastened failed rescheduled",
+        "rescheduled": "ready queued cancelled rescheduled hastened",
+        "ready": "claimed cancelled",
+        "queued": "ready cancelled",
+        "blocked": "unblocked failed cancelled",
+        "unblocked": "ready queued cancelled hastened",
+        "approved": "ready queued blocked cancelled hastened failed",
+        "hastened": "ready queued blocked failed",
+        "claimed": UNDER_WAY,
+        "progress": UNDER_WAY,
+        "redelivered": UNDER_WAY,
+        "retry": BACK,
+        "released": BACK,
+        "snoozed": BACK,
+        "quota": BACK,
+        "lease_lost": f"{BACK} reopened answered rejected",  # the last attempt, or the last hand-back, may be over
+        "asked": "answered rejected cancelled",
+        "answered": BACK,
+        "failed": "reopened",
+        "cancelled": "reopened",
+        "rejected": "reopened",
+        "reopened": "ready queued blocked",
+        "completed": "",
+    }.items()
 }
 
 
@@ -74,7 +73,9 @@ async def tell(desk: Desk, seed: int, steps: int) -> list[int]:
 
 
 async def _step(desk: Desk, chance: random.Random, tasks: list[int], claims: list[Claim]) -> None:
-    what = chance.choice(["create", "create", "claim", "claim", "claim", "settle", "settle", "update", "decide", "cancel", "time"])
+    what = chance.choice(
+        ["create", "create", "claim", "claim", "claim", "settle", "settle", "update", "decide", "cancel", "time"]
+    )
     if what == "create" or not tasks:
         task = await desk.create(
             run_at=chance.choice([None, None, "in 1 minute"]),

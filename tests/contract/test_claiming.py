@@ -10,6 +10,7 @@ import pytest
 
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LeaseLost, NotFound, WrongStatus
 from taskqueue_mcp.model import Status
+from taskqueue_mcp.taskqueue import ClaimRequest
 from tests.contract.desk import CLAUDE, CODEX, GEMINI, Desk
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ async def test_a_claim_of_another_task_by_its_id_is_no_repetition(desk: Desk) ->
 
 async def test_a_redelivery_costs_neither_an_attempt_nor_a_failure(desk: Desk) -> None:
     await desk.create()
+    claim = await desk.take(worker="w1")
     for _ in range(30):
         claim = await desk.take(worker="w1")
     assert (claim.task.attempt, claim.task.failures, claim.task.handbacks) == (1, 0, 0)
@@ -349,15 +351,13 @@ async def test_the_same_claim_id_at_the_same_time_is_one_claim(desk: Desk, open_
 
 
 async def test_a_claim_that_is_cancelled_before_its_answer_hands_the_task_back_at_once(desk: Desk) -> None:
-    from taskqueue_mcp.taskqueue import ClaimRequest  # noqa: PLC0415 - only this test builds one
-
     made = await desk.create()
     async with anyio.create_task_group() as group:
         group.start_soon(desk.queue.claim_or_release, CLAUDE, ClaimRequest())
         await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
     with anyio.fail_after(5):
-        while "released" not in await desk.kinds(made):  # noqa: ASYNC110 - there is nothing to be woken by
+        while "released" not in await desk.kinds(made):
             await anyio.lowlevel.checkpoint()
     task = await desk.task(made)
     assert (task.status, task.attempt, task.failures) == (Status.READY, 1, 0)

@@ -11,11 +11,10 @@ from taskqueue_mcp.checks import task_id
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.model import Reason, Scope, Status
 from tests.clock import micros
-from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, forged, without
+from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, Desk, forged, without
 
 if TYPE_CHECKING:
     from tests.clock import Clock
-    from tests.contract.desk import Desk
 
 
 async def test_a_task_is_ready_at_once_and_knows_who_made_it(desk: Desk, clock: Clock) -> None:
@@ -41,7 +40,7 @@ def test_an_id_is_read_with_and_without_its_letter(written: str) -> None:
     assert task_id(written) == 7
 
 
-@pytest.mark.parametrize("written", ["", "T-", "T-0", "T-07", "-7", "7.0", "T-7;", "seven", "9" * 30, "T-٧"])
+@pytest.mark.parametrize("written", ["", "T-", "T-0", "T-07", "-7", "7.0", "T-7;", "seven", "9" * 30, "T-\u0667"])
 def test_what_is_no_id_is_refused_by_name(written: str) -> None:
     with pytest.raises(InvalidInput, match="task_id"):
         task_id(written)
@@ -65,8 +64,6 @@ async def test_a_time_may_be_a_wait(desk: Desk, clock: Clock, written: str, seco
 
 
 async def test_a_time_without_an_offset_is_read_in_the_default_zone(open_queue: Any, clock: Clock) -> None:
-    from tests.contract.desk import Desk  # noqa: PLC0415 - only this test builds its own
-
     berlin = Desk(open_queue(zone="Europe/Berlin"), clock)
     assert (await berlin.create(run_at="2026-07-01T09:00:00")).run_at == micros("2026-07-01T07:00:00Z")
     assert (await berlin.create(run_at="2026-07-01T09:00:00+09:00")).run_at == micros("2026-07-01T00:00:00Z")
@@ -164,7 +161,13 @@ async def test_what_is_rare_comes_in_options(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("task_type", "executor"),
-    [("report_generation", "report"), ("query_execution", "query"), ("cli", "shell"), ("shell", "shell"), ("essay", "claude")],
+    [
+        ("report_generation", "report"),
+        ("query_execution", "query"),
+        ("cli", "shell"),
+        ("shell", "shell"),
+        ("essay", "claude"),
+    ],
 )
 async def test_the_type_says_which_executor_does_the_work(desk: Desk, task_type: str, executor: str) -> None:
     assert (await desk.create(task_type=task_type)).executor == executor
@@ -204,7 +207,7 @@ async def test_a_child_needs_a_lease_that_is_valid_and_ones_own(desk: Desk) -> N
     for caller, lease in ((CLAUDE, forged(claim.lease)), (CODEX, claim.lease)):
         with pytest.raises(LeaseLost):
             await desk.create("child", by=caller, lease=lease)
-    with pytest.raises(InvalidInput, match="^lease: "):
+    with pytest.raises(InvalidInput, match=r"^lease: "):
         await desk.create("child", by=CLAUDE, lease="T-1")
     assert await desk.snapshot() == before
     await desk.complete(claim)
@@ -219,7 +222,9 @@ async def test_an_agent_cannot_say_who_the_parent_is_without_a_lease(desk: Desk)
     await desk.complete(claim)
 
 
-@pytest.mark.parametrize("field", ["queue", "template", "task_type", "requested_by", "idempotency_key", "sop", "run_at"])
+@pytest.mark.parametrize(
+    "field", ["queue", "template", "task_type", "requested_by", "idempotency_key", "sop", "run_at"]
+)
 @pytest.mark.parametrize("poison", ["a\0b", "\ud800"], ids=["NUL", "lone surrogate"])
 async def test_no_argument_carries_what_cannot_be_stored(desk: Desk, field: str, poison: str) -> None:
     before = await desk.snapshot()

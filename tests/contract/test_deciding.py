@@ -9,6 +9,7 @@ import pytest
 
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LeaseLost, NotFound, WrongStatus
 from taskqueue_mcp.model import Caller, Kind, Reason, Scope, Status
+from taskqueue_mcp.taskqueue import Limits
 from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, Desk
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ async def test_deciding_needs_the_scope(desk: Desk, caller: Caller, action: str)
 
 async def test_an_unknown_action_or_task_is_refused(desk: Desk) -> None:
     task = await desk.create()
-    with pytest.raises(InvalidInput, match="^action: 'explode' is not one of"):
+    with pytest.raises(InvalidInput, match=r"^action: 'explode' is not one of"):
         await desk.decide(task, "explode")
     with pytest.raises(NotFound, match="T-999"):
         await desk.decide(999, "retry")
@@ -239,11 +240,7 @@ async def test_a_completed_task_is_never_opened_again(desk: Desk) -> None:
         await desk.decide(task, "retry")
 
 
-async def test_a_retry_is_counted_in_its_queue_and_not_refused_when_it_is_full(
-    open_queue: Any, clock: Clock
-) -> None:
-    from taskqueue_mcp.taskqueue import Limits  # noqa: PLC0415 - only this test changes them
-
+async def test_a_retry_is_counted_in_its_queue_and_not_refused_when_it_is_full(open_queue: Any, clock: Clock) -> None:
     desk = Desk(open_queue(limits=Limits(open_tasks_per_queue=1)), clock)
     task = await desk.cancel(await desk.create())
     await desk.create("another")

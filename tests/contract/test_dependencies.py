@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,7 +64,9 @@ async def test_the_results_are_handed_to_the_task_that_waited(desk: Desk) -> Non
     await desk.complete(await desk.take(), "Two.")
     claim = await desk.take()
     assert claim.task.id == last.id
-    assert [(given.task.id, given.task.result_summary, given.task.result_path, given.result_data) for given in claim.inputs] == [
+    assert [
+        (given.task.id, given.task.result_summary, given.task.result_path, given.result_data) for given in claim.inputs
+    ] == [
         (one.id, "One.", "one.csv", '{"rows": 1}'),
         (two.id, "Two.", None, None),
     ]
@@ -78,7 +81,7 @@ async def test_a_failure_fails_what_depends_on_it_down_the_whole_chain(desk: Des
         await desk.fail_for_good(chain[0])
     else:
         await desk.cancel(chain[0])
-    for before, link in zip(chain, chain[1:], strict=False):
+    for before, link in pairwise(chain):
         after = await desk.task(link)
         cause = ending if before is chain[0] else "failed"
         assert (after.status, after.failures) == (Status.FAILED, 0)

@@ -80,7 +80,9 @@ async def test_events_are_paged_by_their_number(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("number", range(20))
-async def test_random_stories_are_gapless_and_legal(open_queue: OpenQueue, clock: Clock, seed: int, number: int) -> None:
+async def test_random_stories_are_gapless_and_legal(
+    open_queue: OpenQueue, clock: Clock, seed: int, number: int
+) -> None:
     desk = Desk(open_queue(), clock)
     told: Any = await tell(desk, seed + number, steps=60)
     for task in told:

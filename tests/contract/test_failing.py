@@ -87,9 +87,7 @@ async def test_quota_and_snooze_wait_without_costing_a_failure(
 
 
 @pytest.mark.parametrize("kind", ["quota", "snooze", "release"])
-async def test_a_task_that_was_handed_back_goes_on_when_it_was_asked_to(
-    desk: Desk, clock: Clock, kind: str
-) -> None:
+async def test_a_task_that_was_handed_back_goes_on_when_it_was_asked_to(desk: Desk, clock: Clock, kind: str) -> None:
     task = await desk.fail(await desk.start(), kind=kind, resume_at="2026-01-15T18:00:00Z")
     assert task.run_at == micros("2026-01-15T18:00:00Z")
     clock.set("2026-01-15T17:59:59Z")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from taskqueue_mcp.errors import Busy
+from taskqueue_mcp.errors import Busy, InvalidInput, LimitReached, TaskQueueError
 from taskqueue_mcp.model import Status
-from tests.contract.desk import Desk
+from taskqueue_mcp.taskqueue import Limits
+from tests.contract.desk import CLAUDE, GEMINI, Desk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +49,9 @@ async def test_nothing_of_a_call_on_a_full_disk_is_stored(desk: Desk, disk: Disk
     await desk.create()
     before = await desk.snapshot()
     disk.fill()
-    with pytest.raises(Busy, match="disk .* is full and nothing was changed; free some space, then call again") as full:
+    with pytest.raises(
+        Busy, match=r"disk .* is full and nothing was changed; free some space, then call again"
+    ) as full:
         await desk.create(instructions=LARGE)
     assert "\n" not in str(full.value)
     assert await desk.snapshot() == before
@@ -98,41 +103,44 @@ async def test_of_calls_that_share_a_commit_those_that_fit_are_stored(desk: Desk
 async def test_acknowledged_is_stored_whatever_fills_up_when(
     open_queue: OpenQueue, clock: Clock, seed: int, round_: int
 ) -> None:
-    import random  # noqa: PLC0415 - only here
-
     chance = random.Random(seed + round_)  # noqa: S311 - a story, not a secret
     desk = Desk(open_queue(), clock)
     disk = Disk(desk)
     acked: dict[int, str] = {}
     claims: list[Any] = []
 
+    async def create(number: int) -> None:
+        made = await desk.create(f"{number}", instructions="x" * chance.choice([10, 5_000, 60_000]))
+        acked[made.id] = "ready"
+
+    async def claim(_: int) -> None:
+        claimed = await desk.claim()
+        if claimed is not None:
+            acked[claimed.task.id] = "in_progress"
+            claims.append(claimed)
+
+    async def complete(_: int) -> None:
+        if claims:
+            claimed = claims.pop()
+            await desk.complete(claimed, "x" * chance.choice([1, 15_000]))
+            acked[claimed.task.id] = "completed"
+
     async def step(number: int) -> None:
-        what = chance.random()
-        try:
-            if what < 0.5:
-                made = await desk.create(f"{number}", instructions="x" * chance.choice([10, 5_000, 60_000]))
-                acked[made.id] = "ready"
-            elif what < 0.75:
-                claim = await desk.claim()
-                if claim is not None:
-                    acked[claim.task.id] = "in_progress"
-                    claims.append(claim)
-            elif claims:
-                claim = claims.pop()
-                await desk.complete(claim, "x" * chance.choice([1, 15_000]))
-                acked[claim.task.id] = "completed"
-        except Busy:
-            return
+        with contextlib.suppress(Busy):
+            await chance.choice([create, create, claim, complete])(number)
+
+    async def together(number: int) -> None:
+        async with anyio.create_task_group() as group:
+            for extra in range(chance.choice([1, 3])):
+                group.start_soon(step, number * 10 + extra)
 
     with anyio.fail_after(60):
-        for number in range(40):
-            if number % 8 == 3:
-                disk.fill(left=chance.choice([0, 1, 5, 20]))
-            elif number % 8 == 7:
-                disk.free()
-            async with anyio.create_task_group() as group:
-                for extra in range(chance.choice([1, 3])):
-                    group.start_soon(step, number * 10 + extra)
+        for number in range(0, 40, 8):
+            for calls in range(8):
+                await together(number + calls)
+                if calls == 3:
+                    disk.fill(left=chance.choice([0, 1, 5, 20]))
+            disk.free()
     disk.free()
     assert dict(await desk.rows("SELECT id, status FROM tasks")) == acked
     assert await desk.rows("PRAGMA integrity_check") == [("ok",)]
@@ -140,8 +148,6 @@ async def test_acknowledged_is_stored_whatever_fills_up_when(
 
 
 async def test_a_call_that_is_refused_in_a_shared_commit_takes_nobody_with_it(desk: Desk) -> None:
-    from taskqueue_mcp.errors import InvalidInput, TaskQueueError  # noqa: PLC0415 - only here
-
     parent = await desk.start()
     results: list[object] = []
 
@@ -165,10 +171,6 @@ async def test_a_call_that_is_refused_in_a_shared_commit_takes_nobody_with_it(de
 async def test_what_a_refused_call_had_written_before_is_taken_back_in_a_shared_commit(
     open_queue: OpenQueue, clock: Clock
 ) -> None:
-    from taskqueue_mcp.errors import LimitReached  # noqa: PLC0415 - only here
-    from taskqueue_mcp.taskqueue import Limits  # noqa: PLC0415 - only here
-    from tests.contract.desk import CLAUDE  # noqa: PLC0415 - only here
-
     desk = Desk(open_queue(limits=Limits(tasks_per_root=2, children=10)), clock)
     parent = await desk.start()
     made: list[str] = []
@@ -181,8 +183,6 @@ async def test_what_a_refused_call_had_written_before_is_taken_back_in_a_shared_
             refused.append(title)
         else:
             made.append(title)
-
-    from tests.contract.desk import GEMINI  # noqa: PLC0415 - only here
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:

@@ -9,6 +9,7 @@ import pytest
 
 from taskqueue_mcp.errors import Conflict
 from taskqueue_mcp.model import Status
+from taskqueue_mcp.taskqueue import Limits
 from tests.contract.desk import CLAUDE, GEMINI, OWNER, Desk
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ async def test_a_time_given_as_a_wait_is_the_same_body_later(desk: Desk, clock: 
 async def test_a_repeated_create_is_answered_when_the_limits_are_reached_and_the_lease_is_over(
     open_queue: Any, clock: Clock
 ) -> None:
-    from taskqueue_mcp.taskqueue import Limits  # noqa: PLC0415 - only this test changes them
-
     desk = Desk(open_queue(limits=Limits(children=1, open_tasks_per_queue=2)), clock)
     parent = await desk.start()
     child = await desk.create("child", by=CLAUDE, lease=parent.lease, idempotency_key="k1")

@@ -29,8 +29,8 @@ async def test_a_finished_task_is_kept_for_thirty_days_and_its_events_for_longer
 
 @pytest.mark.parametrize("stands", ["pending", "ready", "in_progress", "waiting"])
 async def test_an_open_task_is_kept_for_ever(desk: Desk, clock: Clock, stands: str) -> None:
-    asked: dict[str, Any] = {"pending": {"run_at": "in 900 days"}, "waiting": {"requires_approval": True}}.get(stands, {})
-    task = await desk.create(**asked)
+    asked: dict[str, dict[str, Any]] = {"pending": {"run_at": "in 900 days"}, "waiting": {"requires_approval": True}}
+    task = await desk.create(**asked.get(stands, {}))
     if stands == "in_progress":
         await desk.take()
     clock.advance(800 * DAY)

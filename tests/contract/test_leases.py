@@ -40,7 +40,7 @@ def write(request: pytest.FixtureRequest) -> Callable[..., Awaitable[Any]]:
 
 async def refused(desk: Desk, write: Callable[..., Awaitable[Any]], lease: str, by: Any = CLAUDE) -> LeaseLost:
     before = await desk.snapshot()
-    with pytest.raises(LeaseLost, match="lease_lost: .* nothing was changed") as lost:
+    with pytest.raises(LeaseLost, match=r"lease_lost: .* nothing was changed") as lost:
         await write(desk, lease, by)
     assert await desk.snapshot() == before
     assert lost.value.facts["stop"] is True
@@ -128,18 +128,21 @@ async def test_a_finished_attempt_writes_no_more(desk: Desk, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "T-1", "T-1.1", "T-1.1.short", "t-1.1." + "a" * 26, "T-1.1." + "A" * 26, "T-1.1." + "a" * 27, "\0", "\ud800"]
+    "text",
+    ["", "T-1", "T-1.1", "T-1.1.short", "t-1.1." + "a" * 26, "T-1.1." + "A" * 26, "T-1.1." + "a" * 27, "\0", "\ud800"],
 )
 async def test_what_does_not_look_like_a_lease_is_refused(
     desk: Desk, write: Callable[..., Awaitable[Any]], text: str
 ) -> None:
     before = await desk.snapshot()
-    with pytest.raises(InvalidInput, match="^lease: "):
+    with pytest.raises(InvalidInput, match=r"^lease: "):
         await write(desk, text, CLAUDE)
     assert await desk.snapshot() == before
 
 
-async def test_a_lease_of_a_task_that_does_not_exist_is_refused(desk: Desk, write: Callable[..., Awaitable[Any]]) -> None:
+async def test_a_lease_of_a_task_that_does_not_exist_is_refused(
+    desk: Desk, write: Callable[..., Awaitable[Any]]
+) -> None:
     with pytest.raises(NotFound, match="T-999"):
         await write(desk, "T-999.1." + "a" * 26, CLAUDE)
 

@@ -41,16 +41,17 @@ async def test_a_family_is_at_most_so_deep(open_queue: OpenQueue, clock: Clock) 
         child = await desk.create(f"depth {depth}", by=CLAUDE, lease=claim.lease)
         assert child.depth == depth
         claim = await desk.take(task_id=child.id)
-    await refused(desk, desk.create("too deep", by=CLAUDE, lease=claim.lease), "3 levels below its root and 3 are allowed")
+    await refused(
+        desk, desk.create("too deep", by=CLAUDE, lease=claim.lease), "3 levels below its root and 3 are allowed"
+    )
 
 
 async def test_a_task_has_at_most_so_many_children(open_queue: OpenQueue, clock: Clock) -> None:
     desk = Desk(open_queue(limits=Limits(children=3)), clock)
     claim = await desk.start("root")
-    for number in range(3):
-        child = await desk.create(f"child {number}", by=CLAUDE, lease=claim.lease)
+    children = [await desk.create(f"child {number}", by=CLAUDE, lease=claim.lease) for number in range(3)]
     await refused(desk, desk.create("one more", by=CLAUDE, lease=claim.lease), "has 3 children, the most allowed")
-    other = await desk.take(task_id=child.id)
+    other = await desk.take(task_id=children[0].id)
     await desk.create("grandchild", by=CLAUDE, lease=other.lease)
 
 
@@ -115,7 +116,9 @@ async def test_what_waits_counts_as_open_and_a_failure_as_gone(open_queue: OpenQ
 async def test_a_body_holds_so_many_bytes_and_not_one_more(open_queue: OpenQueue, clock: Clock) -> None:
     desk = Desk(open_queue(limits=Limits(body_bytes=1_024)), clock)
     await desk.create("t" * 24, instructions="i" * 1_000)
-    error = await refused(desk, desk.create("t" * 24, instructions="i" * 1_001), "the task is 1,025 bytes; at most 1,024")
+    error = await refused(
+        desk, desk.create("t" * 24, instructions="i" * 1_001), "the task is 1,025 bytes; at most 1,024"
+    )
     assert error.facts["limit"] == 1_024
     await refused(desk, desk.create("t", instructions="é" * 512), "bytes")
 
@@ -152,15 +155,17 @@ def nested(depth: int) -> str:
 async def test_json_is_nested_so_deep_and_not_one_level_more(desk: Desk) -> None:
     before = await desk.snapshot()
     for name in ("params", "variables", "options"):
+        deep: dict[str, Any] = {name: nested(33)}
         with pytest.raises(InvalidInput, match=f"^{name}: JSON is nested deeper than 32 levels"):
-            await desk.create(**{name: nested(33)})
+            await desk.create(**deep)
+        abyss: dict[str, Any] = {name: "[" * 100_000 + "]" * 100_000}
         with pytest.raises(InvalidInput, match=f"^{name}: "):
-            await desk.create(**{name: "[" * 100_000 + "]" * 100_000})
+            await desk.create(**abyss)
     assert await desk.snapshot() == before
     task = await desk.create(params=nested(32))
     assert json.loads((await desk.detail(task)).body.params or "") == json.loads(nested(32))
     claim = await desk.take()
-    with pytest.raises(InvalidInput, match="^result_data: JSON is nested deeper"):
+    with pytest.raises(InvalidInput, match=r"^result_data: JSON is nested deeper"):
         await desk.complete(claim, result_data="[" * 33 + "]" * 33)
     await desk.complete(claim, result_data="[" * 32 + "]" * 32)
 

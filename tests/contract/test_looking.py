@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from taskqueue_mcp.errors import Forbidden, InvalidInput, NotFound, TaskQueueError
 from taskqueue_mcp.model import Caller, Kind
+from taskqueue_mcp.taskqueue import NewTask, Wanted, creating
 from taskqueue_mcp.taskqueue.querying import read_statuses
 from tests.contract.desk import CLAUDE, GEMINI, OWNER, Desk
 
@@ -97,18 +99,19 @@ def test_an_unknown_status_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "W10", "WyJyIiwxXQ", "WyJ0IixudWxsXQ", "WyJ0IiwxLDJd", "\ud800", "é", "{" * 1_000, "W1tbW1tb" * 20_000]
+    "cursor",
+    ["", "x", "W10", "WyJyIiwxXQ", "WyJ0IixudWxsXQ", "WyJ0IiwxLDJd", "\ud800", "é", "{" * 1_000, "W1tbW1tb" * 20_000],
 )
 async def test_a_cursor_of_another_kind_is_refused(desk: Desk, cursor: str) -> None:
-    with pytest.raises(InvalidInput, match="^cursor: "):
+    with pytest.raises(InvalidInput, match=r"^cursor: "):
         await desk.page(cursor)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 101])
 async def test_a_page_has_a_bounded_size(desk: Desk, limit: int) -> None:
-    with pytest.raises(InvalidInput, match="^limit: "):
+    with pytest.raises(InvalidInput, match=r"^limit: "):
         await desk.page(limit=limit)
-    with pytest.raises(InvalidInput, match="^limit: "):
+    with pytest.raises(InvalidInput, match=r"^limit: "):
         await desk.queue.list_ready(CLAUDE, None, None, None, limit)
 
 
@@ -116,8 +119,9 @@ async def test_a_page_has_a_bounded_size(desk: Desk, limit: int) -> None:
 @pytest.mark.parametrize("field", ["queue", "task_type", "tag", "created_by", "search"])
 async def test_a_filter_that_matches_nothing_does_no_harm(desk: Desk, field: str, poison: str) -> None:
     await desk.create()
+    narrowed: dict[str, Any] = {field: poison}
     try:
-        assert (await desk.page(**{field: poison})).tasks == ()
+        assert (await desk.page(**narrowed)).tasks == ()
     except TaskQueueError as refused:
         assert str(refused).startswith(f"{field}: ")  # noqa: PT017 - either answer is a good one
     try:
@@ -238,10 +242,6 @@ async def test_a_search_walks_past_many_hits_that_do_not_fit(desk: Desk) -> None
     first = await desk.create("sprocket", queue="night")
 
     def many(transaction: Any) -> None:
-        from functools import partial  # noqa: PLC0415 - short
-
-        from taskqueue_mcp.taskqueue import NewTask, Wanted, creating  # noqa: PLC0415 - short
-
         make = partial(creating.create, transaction, desk.queue.rules, GEMINI)
         for number in range(450):
             make(NewTask(Wanted(title=f"sprocket {number}", queue="day")))

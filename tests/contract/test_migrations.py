@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-NEXT = "CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT;\nINSERT INTO later VALUES (1);\nALTER TABLE queues ADD COLUMN note TEXT"
+NEXT = """CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT;
+INSERT INTO later VALUES (1);
+ALTER TABLE queues ADD COLUMN note TEXT"""
 
 
 @pytest.fixture
@@ -143,10 +146,11 @@ def test_a_program_killed_in_the_middle_leaves_the_file_as_it_was(path: Path, st
 
 
 def test_several_processes_may_bring_a_file_up_to_date_at_once(path: Path) -> None:
-    program = "import sys; from pathlib import Path; from taskqueue_mcp.store.sqlite import SqliteDatabase; SqliteDatabase(Path(sys.argv[1])).close_now()"
+    program = "import sys; from taskqueue_mcp.store import open_database; open_database(sys.argv[1]).close_now()"
     running = [
         subprocess.Popen(
-            [sys.executable, "-B", "-c", program, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
+            [sys.executable, "-B", "-c", program, f"sqlite:///{path}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         )
         for _ in range(4)
     ]
@@ -156,7 +160,5 @@ def test_several_processes_may_bring_a_file_up_to_date_at_once(path: Path) -> No
 
 @pytest.fixture(autouse=True)
 def _nothing_left_open() -> Iterator[None]:
-    import gc  # noqa: PLC0415 - refused databases have to be closed, which a collection would tell
-
     yield
     gc.collect()

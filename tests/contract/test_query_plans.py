@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from taskqueue_mcp.store import attempts, events, keeping, lists, principals, schedules, tasks, templates
-from taskqueue_mcp.taskqueue import ClaimRequest, Completion
+from taskqueue_mcp.taskqueue import ClaimRequest, Completion, NewTask, Wanted, claiming, creating, settling
 from tests.contract.desk import CLAUDE, Desk
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ PLANS = {
     "LINE_IS_BUSY": ["tasks_one_in_line"],
     "DEPENDANTS": ["dependencies_of"],
 }
-BY_ID = ("FETCH", "FETCH_BODY", "FETCH_LEASE", "TAKE_ONE", "SET_LEASE", "MOVE", "SETTLE", "TOUCH", "READDRESS", "UNBLOCK", "RETARGET", "SET_BLOCKERS", "ONE_MORE_CHILD", "ONE_MORE_DESCENDANT")  # fmt: skip
+BY_ID = (
+    "FETCH", "FETCH_BODY", "FETCH_LEASE", "TAKE_ONE", "SET_LEASE", "MOVE", "SETTLE", "TOUCH", "READDRESS", "UNBLOCK",
+    "RETARGET", "SET_BLOCKERS", "ONE_MORE_CHILD", "ONE_MORE_DESCENDANT",
+)  # fmt: skip
 
 
 def statements() -> list[tuple[str, str, str]]:
@@ -123,8 +127,14 @@ SELECT 'filler', 'report', 'report', 'queue' || (n % :queues), 'medium', :status
 
 
 def fill(
-    desk: Desk, count: int, at: int, status: str = "ready", reason: str | None = None, queues: int = 3, lease: int | None = None
-) -> None:  # fmt: skip
+    desk: Desk,
+    count: int,
+    at: int,
+    status: str = "ready",
+    reason: str | None = None,
+    queues: int = 3,
+    lease: int | None = None,
+) -> None:
     more, values = "depth", "0"
     if lease is not None:
         more, values = "lease_hash, lease_principal, lease_expires_at", "'x', 'codex', :lease"
@@ -134,7 +144,10 @@ def fill(
 
     def work(transaction: Any) -> None:
         transaction.run(statement, bound)
-        transaction.run("INSERT OR IGNORE INTO bodies (task_id, instructions, on_dependency_failure) SELECT id, '', 'fail' FROM tasks")
+        transaction.run(
+            "INSERT OR IGNORE INTO bodies (task_id, instructions, on_dependency_failure)"
+            " SELECT id, '', 'fail' FROM tasks"
+        )
         if lease is not None:
             transaction.run(
                 "INSERT INTO attempts (task_id, attempt, principal, salt, lease_hash, claimed_at)"
@@ -162,10 +175,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 def claim_steps(desk: Desk, request: dict[str, Any]) -> int:
-    from functools import partial  # noqa: PLC0415 - short
-
-    from taskqueue_mcp.taskqueue import claiming  # noqa: PLC0415 - short
-
     work = partial(claiming.claim, rules=desk.queue.rules, caller=CLAUDE, request=ClaimRequest(**request))
     return steps(desk, lambda: desk.queue.database.write_now(work))
 
@@ -207,10 +216,6 @@ async def test_a_claim_takes_back_lost_leases_a_bounded_number_at_a_time(desk: D
 
 
 async def test_the_other_transitions_cost_the_same_with_many_tasks(desk: Desk, clock: Clock) -> None:
-    from functools import partial  # noqa: PLC0415 - short
-
-    from taskqueue_mcp.taskqueue import NewTask, Wanted, creating, settling  # noqa: PLC0415 - short
-
     database, rules = desk.queue.database, desk.queue.rules
 
     async def costs() -> list[int]:
@@ -240,7 +245,13 @@ async def test_a_page_costs_the_same_with_many_tasks(desk: Desk, clock: Clock) -
 
         return steps(desk, lambda: database.write_now(work))
 
-    asked: list[dict[str, Any]] = [{}, {"status": ("ready",)}, {"queue": "queue1"}, {"task_type": "report"}, {"created_by": "gemini"}]
+    asked: list[dict[str, Any]] = [
+        {},
+        {"status": ("ready",)},
+        {"queue": "queue1"},
+        {"task_type": "report"},
+        {"created_by": "gemini"},
+    ]
     few = [cost(**narrowed) for narrowed in asked]
     fill(desk, 20_000, clock.micros - 10_000_000)
     many = [cost(**narrowed) for narrowed in asked]

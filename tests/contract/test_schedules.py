@@ -238,7 +238,7 @@ async def test_a_run_that_was_seen_to_is_not_told(desk: Desk, clock: Clock, way:
 
 OUTAGES = {"10 min": 600, "23 h": 23 * HOUR, "3 days": 3 * DAY}
 EXPECTED: dict[tuple[str, str, str], dict[str, int]] = {
-    # cron, policy, outage: due at 13:00, 14:00, ... after 12:00; the outage begins at 12:59 and ends 60 s later than it says
+    # due at 13:00, 14:00, ... after 12:00; the outage begins at 12:59, and the longer ones end 60 s later than they say
     ("hourly", "coalesce", "10 min"): {"late": 1},
     ("hourly", "skip", "10 min"): {"missed": 1},
     ("hourly", "all", "10 min"): {"late": 1},

@@ -106,7 +106,12 @@ async def test_the_call_lies_over_the_template(desk: Desk) -> None:
         params={"x": 1, "y": 1}, options={"max_attempts": 5, "timeout_seconds": 60},
     )  # fmt: skip
     task = await desk.create(
-        "Call", template="report", priority="high", params={"y": 2, "z": 2}, options={"max_attempts": 7}, tags=("b", "c")
+        "Call",
+        template="report",
+        priority="high",
+        params={"y": 2, "z": 2},
+        options={"max_attempts": 7},
+        tags=("b", "c"),
     )
     body = (await desk.detail(task)).body
     assert (task.title, task.priority, task.queue, task.max_attempts) == ("Call", "high", "night", 7)
@@ -232,7 +237,7 @@ async def test_what_cannot_be_a_template_is_refused(desk: Desk, wanted: dict[str
 
 async def test_a_template_has_a_plain_name_and_a_bounded_size(open_queue: OpenQueue, clock: Clock) -> None:
     desk = Desk(open_queue(limits=Limits(body_bytes=1_024)), clock)
-    with pytest.raises(InvalidInput, match="^name: "):
+    with pytest.raises(InvalidInput, match=r"^name: "):
         await desk.template("two words", title="x")
     with pytest.raises(LimitReached):
         await desk.template("large", title="x", instructions="x" * 2_000)
@@ -246,7 +251,7 @@ async def test_only_the_owner_keeps_templates(desk: Desk) -> None:
 
 
 async def test_a_value_of_the_wrong_kind_is_refused_and_not_an_accident(shop: Desk) -> None:
-    for asked in (
+    wrong: tuple[dict[str, Any], ...] = (
         {"sop": "{{x}}", "variables": {"x": 5}},
         {"options": {"on_dependency_failure": []}},
         {"options": {"plan": {}}},
@@ -255,9 +260,9 @@ async def test_a_value_of_the_wrong_kind_is_refused_and_not_an_accident(shop: De
         {"options": {"max_attempts": {}}},
         {"priority": "{{x}}", "variables": {"x": ["high"]}},
         {"template": "a\ud800"},
-    ):
-        asked_: dict[str, Any] = asked
+    )
+    for asked in wrong:
         with pytest.raises(TaskQueueError):
-            await shop.create("title", **asked_)
+            await shop.create("title", **asked)
     task = await shop.create("{{x}}", variables={"x": 5})
     assert task.title == "5"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.checks import document, text
+from taskqueue_mcp.errors import InvalidInput
 from tests.contract.desk import OWNER, Desk
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ TEXTS = {
     "quotes": """it's "so" -- ; DROP TABLE tasks; %s {now} {{x}} :name ?1 \\""",
     "blanks": "  two  blanks  ",
 }
+
+
+POISON = ["\0", "a\0b", "\ud800", "\udfff", "a\udc80b", "\ud83e"]
 
 
 @pytest.mark.parametrize("name", list(TEXTS))
@@ -61,7 +64,7 @@ async def test_256_kib_come_back_as_they_went_in(desk: Desk, letter: str) -> Non
     assert (await desk.detail(task)).result_data == data
 
 
-@pytest.mark.parametrize("poison", ["\0", "a\0b", "\ud800", "\udfff", "a\udc80b", "\ud83e"])
+@pytest.mark.parametrize("poison", POISON)
 async def test_what_is_no_text_is_refused_everywhere(desk: Desk, poison: str) -> None:
     claim = await desk.start()
     before = await desk.snapshot()

@@ -264,7 +264,7 @@ async def test_a_question_that_is_rejected_cancels_the_task(desk: Desk) -> None:
 async def test_an_answer_says_something(desk: Desk, answer: str | None) -> None:
     claim = await desk.start()
     await desk.update(claim, question="Which shop?")
-    with pytest.raises(InvalidInput, match="^answer: "):
+    with pytest.raises(InvalidInput, match=r"^answer: "):
         await desk.decide(claim, "answer", answer)
 
 

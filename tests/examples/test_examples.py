@@ -132,6 +132,7 @@ async def test_gemini_turns_a_sentence_into_a_task_and_says_what_came_of_it(queu
         ) as gemini,
     ):
         claim = await queue.call(worker, "claim_task", worker="stockroom", wait_seconds=50)
+        assert claim["task"], (await said_by(gemini), script.faults)
         await queue.call(
             worker,
             "complete_task",

@@ -1,4 +1,4 @@
-"""Processes to be stopped and killed at random instants, started fast: one process that has imported everything forks them.
+"""Processes to be stopped and killed at random instants, forked by one that has imported everything: a start is fast.
 
 `python -m tests.reliability.nursery` reads a line of JSON a process to start and writes a line a process that said
 something or is gone. The other half, `Nursery`, stands in the test.
@@ -85,6 +85,28 @@ class Nursery:
             found = [json.loads(line) for line in lines]
             self._heard += found
             yield from found
+
+
+class Gate:
+    """What processes wait at until the test lets them through."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._file = os.open(path, os.O_RDWR)
+
+    def let_through(self, count: int = 1) -> None:
+        """Let so many go on, those that wait and those that are still to come."""
+        os.write(self._file, b"x" * count)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def wait_at(gate: str) -> None:
+    """Wait in a process until the test lets it through."""
+    with open(gate, "rb", buffering=0) as waiting:  # noqa: PTH123 - a pipe
+        waiting.read(1)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the processes do that are raced, stopped and killed. Each opens the database itself and writes down what it was told."""
+"""What the processes do that are raced, stopped and killed. Each opens the database itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewTask, Rules, TaskQueue, Update, Wanted
-from tests.reliability.nursery import say
+from tests.reliability.nursery import say, wait_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -143,12 +143,7 @@ def churn(url: str, folder: str, name: str, lanes: int, seed: int) -> None:
     """Create, claim, finish and fail for ever, in several lanes that share commits."""
 
     async def run() -> None:
-        while True:
-            try:
-                queue = open_queue(url)
-                break
-            except Busy as busy:
-                say({"said": "busy at the start", "why": str(busy)})
+        queue = open_queue(url)
         async with asyncio.TaskGroup() as group:
             for lane in range(lanes):
                 group.create_task(Lane(queue, f"{name}-{lane}", Path(folder), seed + lane).run())
@@ -162,7 +157,7 @@ def drain(url: str, gate: str, name: str, claimers: int) -> None:
     async def run() -> None:
         queue = open_queue(url)
         say({"said": "ready", "name": name})
-        Path(gate).read_bytes()
+        wait_at(gate)
         claimed: list[tuple[int, int]] = []
         slowest = 0.0
 
@@ -217,7 +212,7 @@ def hold(url: str, gate: str) -> None:
         assert claim is not None
         await queue.update(who, Update(claim.lease))
         say({"said": "holding", "lease": claim.lease})
-        Path(gate).read_bytes()
+        wait_at(gate)
         for verb, call in (
             ("update", queue.update(who, Update(claim.lease, progress=99))),
             ("complete", queue.complete(who, Completion(claim.lease, "by the holder"))),
@@ -241,7 +236,7 @@ def own(url: str, gate: str) -> None:
     def work(transaction: Any) -> None:
         transaction.run("INSERT INTO queues (name) VALUES ('half done')")
         say({"said": "owning"})
-        Path(gate).read_bytes()
+        wait_at(gate)
 
     database.write_now(work)
     database.close_now()

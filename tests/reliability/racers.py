@@ -131,15 +131,14 @@ def hold(url: str, folder: str, name: str) -> None:
 
     async def run() -> None:
         async with opened(url) as queue:
-            caller = Caller(name, Kind.AGENT, frozenset({Scope.WORK}))
-            claim = await queue.claim(caller, ClaimRequest(worker=name, lease_seconds=SHORT))
+            claim = await queue.claim(EVERYONE, ClaimRequest(worker=name, lease_seconds=SHORT))
             assert claim is not None
             _tell(f"{folder}/{name}.holds", {"task": claim.task.id, "lease": claim.lease})
             await appears(Path(folder, f"{name}.go"))
             forged = f"T-{claim.task.id}.{claim.task.attempt + 1}.{claim.lease.rpartition('.')[2]}"
             told = {
-                "stale": await attempts_to_write(queue, caller, claim.lease),
-                "forged": await attempts_to_write(queue, caller, forged),
+                "stale": await attempts_to_write(queue, EVERYONE, claim.lease),
+                "forged": await attempts_to_write(queue, EVERYONE, forged),
             }
         _tell(f"{folder}/{name}.told", told)
 

@@ -8,7 +8,6 @@ import statistics
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,13 +18,17 @@ from taskqueue_mcp.store import open_database
 from taskqueue_mcp.store.sqlite import wall_clock
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, NewTask, TaskQueue, Wanted
 from tests.contract.desk import OWNER
-from tests.reliability.nursery import Nursery
+from tests.reliability.nursery import Gate, Nursery
 from tests.reliability.programs import RULES, caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has neither fork nor SIGSTOP")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="has neither fork nor SIGSTOP"),
+    pytest.mark.timeout(600),
+]
 PROCESSES, CLAIMERS = 4, 4
 
 
@@ -35,6 +38,13 @@ def nursery() -> Iterator[Nursery]:
         yield made
 
 
+@pytest.fixture
+def gate(folder: Path) -> Iterator[Gate]:
+    made = Gate(folder / "gate")
+    yield made
+    made.close()
+
+
 async def fill(queue: TaskQueue, count: int) -> None:
     async with anyio.create_task_group() as group:
         for number in range(count):
@@ -42,20 +52,18 @@ async def fill(queue: TaskQueue, count: int) -> None:
 
 
 async def test_sixteen_claimers_in_four_processes_get_each_task_once_and_each_their_share(
-    nursery: Nursery, folder: Path, soak: bool
+    nursery: Nursery, gate: Gate, folder: Path, soak: bool
 ) -> None:
     url = f"sqlite:///{folder / 'queue.db'}"
-    gate = folder / "gate"
-    os.mkfifo(gate)
     queue = TaskQueue(open_database(url), RULES)
     count = 20_000 if soak else 3_000
     await fill(queue, count)
     for number in range(PROCESSES):
-        nursery.start("drain", url=url, gate=str(gate), name=f"p{number}", claimers=CLAIMERS)
+        nursery.start("drain", url=url, gate=gate.path, name=f"p{number}", claimers=CLAIMERS)
     ready = 0
     while ready < PROCESSES:
         ready += nursery.hear(60)["said"] == "ready"
-    gate.write_bytes(b"")  # all of them have opened it for reading, or are about to
+    gate.let_through(PROCESSES)
     claimed: list[tuple[int, int]] = []
     shares: Counter[str] = Counter()
     gone = 0
@@ -122,14 +130,12 @@ async def test_processes_wake_each_other_in_a_folder_too_deep_for_a_socket(nurse
 
 
 async def test_a_holder_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes(
-    nursery: Nursery, folder: Path
+    nursery: Nursery, gate: Gate, folder: Path
 ) -> None:
     url = f"sqlite:///{folder / 'queue.db'}"
-    gate = folder / "gate"
-    os.mkfifo(gate)
     queue = TaskQueue(open_database(url, clock=lambda: wall_clock() + 60_000_000), RULES)
     made = await queue.create(OWNER, NewTask(Wanted(title="count"), run_at="2026-01-01T00:00:00Z"))
-    pid = nursery.start("hold", url=url, gate=str(gate))
+    pid = nursery.start("hold", url=url, gate=gate.path)
     held = nursery.hear(30)
     assert held["said"] == "holding"
     os.kill(pid, signal.SIGSTOP)
@@ -142,7 +148,7 @@ async def test_a_holder_that_was_stopped_past_its_lease_writes_nothing_when_it_w
     await queue.complete(who, Completion(claim.lease, "by the second"))
     before = await queue.get(OWNER, made.task.id)
     os.kill(pid, signal.SIGCONT)
-    gate.write_bytes(b"")
+    gate.let_through()
     for verb in ("update", "complete", "fail"):
         told = nursery.hear(30)
         assert (told["said"], told["code"]) == (verb, "lease_lost"), told
