@@ -169,6 +169,7 @@ async def test_a_stopping_server_answers_what_is_parked_and_is_gone_within_a_sec
     tmp_path: Path, database: str, transport: str
 ) -> None:
     async with contextlib.AsyncExitStack() as open_:
+        served: Served | None = None
         if transport == "http":
             served = open_.enter_context(serving(tmp_path, database))
             token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
@@ -191,7 +192,7 @@ async def test_a_stopping_server_answers_what_is_parked_and_is_gone_within_a_sec
                 os.kill(process, signal.SIGTERM)
         assert time.monotonic() - begun < 5
         assert answers[0].structured_content["code"] == "call_again"
-        if transport == "http":
+        if served is not None:
             assert served.process.wait(PATIENCE) == 0
 
 

@@ -50,6 +50,21 @@ def test_nested_settings_come_from_the_environment_too(monkeypatch: pytest.Monke
     assert str(settings.worker.sources["shop"]) == "/data/shop.db"
 
 
+@pytest.mark.parametrize("given", ["git, make", '["git", "make"]'])
+def test_a_list_is_words_with_commas_or_json(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("TASKQUEUE_ALLOWED_HOSTS", given)
+    monkeypatch.setenv("TASKQUEUE_WORKER__SHELL_ALLOW", given)
+    settings = load_settings()
+    assert settings.allowed_hosts == settings.worker.shell_allow == ["git", "make"]
+
+
+def test_what_has_to_be_json_and_is_not_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKQUEUE_WORKER__SOURCES", "{shop")
+    with pytest.raises(SettingsRefused) as refused:
+        load_settings()
+    assert "\n" not in str(refused.value)
+
+
 def test_all_faults_are_told_at_once_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "taskqueue.toml"
     file.write_text('colour = "red"\n', encoding="utf-8")
@@ -63,9 +78,7 @@ def test_all_faults_are_told_at_once_in_one_line(tmp_path: Path, monkeypatch: py
     assert all(word in line for word in ("colour", "port", "Mars/Base"))
 
 
-def test_a_named_file_that_is_missing_or_no_toml_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKQUEUE_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(SettingsRefused, match="no such file"):
         load_settings()

@@ -933,6 +933,21 @@ async def test_with_once_a_worker_does_what_is_ready_and_ends(shared: Server, wo
     assert (await shared.get(failing))["status"] == "failed"
 
 
+async def test_slots_that_claim_at_once_never_meet_at_one_task(shared: Server, workers: Workers, queue: str) -> None:
+    options = json.dumps({"executor": "odd"})
+    params = {"what": "look"}
+    async with over_http(shared.url, TOKEN)() as client, anyio.create_task_group() as group:
+        for number in range(40):
+            given = {"title": f"number {number}", "queue": queue, "options": options, "params": params}
+            group.start_soon(client.call_tool, "create_task", given)
+
+    worker = workers.start(queues=[queue], concurrency=16, once=True)
+
+    assert await worker.ended() == 0
+    assert worker.log.count("claimed:") == 40
+    assert worker.log.count("completed in") == 40
+
+
 async def test_a_parked_worker_spends_nothing_and_is_there_at_once(
     shared: Server, workers: Workers, queue: str
 ) -> None:

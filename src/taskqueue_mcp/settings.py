@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -12,8 +13,10 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -23,7 +26,15 @@ APP = "taskqueue-mcp"
 
 
 def _words(value: Any) -> Any:
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+    """Read a list from words with commas between them, or from JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
 
 
 def _zone(value: Any) -> Any:
@@ -87,10 +98,10 @@ class WorkerSettings(BaseModel):
 
     output: Path | None = None
     sources: dict[str, Path] = Field(default_factory=dict)
-    shell_allow: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
-    shell_env: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
+    shell_allow: Words = Field(default_factory=list)
+    shell_env: Words = Field(default_factory=list)
     shell_folder: Path | None = None
-    executors: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=lambda: ["report", "shell"])
+    executors: Words = Field(default_factory=lambda: ["report", "shell"])
     concurrency: int = Field(1, ge=1, le=64)
 
 
@@ -105,8 +116,8 @@ class Settings(BaseSettings):
     token: str | None = None
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
-    allowed_hosts: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
-    allowed_origins: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
+    allowed_hosts: Words = Field(default_factory=list)
+    allowed_origins: Words = Field(default_factory=list)
     sops: Path = Field(default_factory=default_sops)
     zone: Annotated[str, BeforeValidator(_zone)] = Field(default_factory=machine_zone)
     lease_seconds: int = Field(900, ge=1, le=86_400)
@@ -153,5 +164,7 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise SettingsRefused("settings: " + "; ".join(faults)) from error
+    except SettingsError as error:
+        raise SettingsRefused(f"settings: {' '.join(str(error).split())}: give it as JSON") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsRefused(f"{config_file()} is not TOML: {error}") from error

@@ -17,7 +17,7 @@ from taskqueue_mcp.surfaces.mcp import server as mcp_server
 from taskqueue_mcp.taskqueue import Rules, TaskQueue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 ERAS = ["auto", "legacy"]
 SOPS = Path(__file__).parents[2] / "sops"
@@ -65,7 +65,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def connect(task_queue: TaskQueue, era: str) -> Iterator[Any]:
+def connect(task_queue: TaskQueue, era: str) -> Any:
     """Connects a client with these scopes; use it as an async context."""
 
     @contextlib.asynccontextmanager

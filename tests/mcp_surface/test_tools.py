@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MOST_CHARACTERS = 12_000
-GEMINI_KEYWORDS = {"type", "description", "properties", "items", "enum", "required", "additionalProperties"}
+GEMINI_KEYWORDS = {"type", "description", "properties", "items", "enum", "required"}
 
 
 async def listed(agent: Agent) -> list[dict[str, Any]]:
@@ -307,7 +307,7 @@ async def test_a_child_is_made_under_the_lease_and_a_cancelled_task_stops_its_wo
     assert result.is_error
     assert result.structured_content is not None
     assert (result.structured_content["code"], result.structured_content["stop"]) == ("lease_lost", True)
-    assert "not needed" in result.content[0].text  # type: ignore[union-attr]  # every result of ours is text
+    assert "not needed" in result.content[0].text
 
 
 async def test_a_schedule_is_made_previewed_paused_run_and_deleted(connect: Any) -> None:

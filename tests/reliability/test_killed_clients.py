@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
+from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp import leases
 from taskqueue_mcp.taskqueue import NewSchedule, Wanted
@@ -160,6 +162,17 @@ def gaps(transaction: Transaction) -> list[str]:
     if sorted(runs) != [(due, task) for due, _, task in ledger]:
         found.append(f"the runs {sorted(runs)} are not the ledger's {ledger}")
     return found
+
+
+async def test_a_write_whose_commit_fails_is_not_acknowledged(database_url: str) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.run("PRAGMA defer_foreign_keys = ON")  # so that COMMIT is the statement that fails
+        transaction.run("INSERT INTO dependencies (task_id, depends_on) VALUES (1, 2)")
+
+    async with opened(database_url) as queue:
+        with pytest.raises(sqlite.IntegrityError, match="FOREIGN KEY"):
+            await queue.database.write(work)
+        assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
 
 
 async def test_a_torn_last_line_of_a_diary_hides_no_other(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ PAIR = "NAME=PATH"
 @click.command()
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="8080 unless given; 0 takes a free one.")
-@click.option("--with-worker", is_flag=True, help="Run a worker in the same process.")
+@click.option("--with-worker", is_flag=True, help="Keep a worker running beside the server.")
 @click.option("--no-scheduler", is_flag=True, help="Leave the ticking to another process.")
 @DATABASE
 def serve(*, host: str | None, port: int | None, with_worker: bool, no_scheduler: bool) -> int:

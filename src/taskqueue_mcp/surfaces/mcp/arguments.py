@@ -266,7 +266,8 @@ def schema(model: type[Arguments]) -> dict[str, Any]:
         properties[name] = shown
     required = full.get("required", [])
     ordered = {name: properties[name] for name in [*required, *(key for key in properties if key not in required)]}
-    found: dict[str, Any] = {"type": "object", "properties": ordered, "additionalProperties": False}
+    # Not `additionalProperties: false`: google-genai fails on it, and unknown arguments are refused by name anyway.
+    found: dict[str, Any] = {"type": "object", "properties": ordered}
     if required:
         found["required"] = required
     return found
