@@ -23,8 +23,11 @@ help: ## Say what can be made
 demo: $(VENV)/.run ## Show the whole loop on sample data, no account needed
 	@$(BIN)/taskqueue-mcp demo $(ARGS)
 
-run: $(VENV)/.run ## Serve the queue on this machine, with a worker beside it
-	@$(BIN)/taskqueue-mcp serve --with-worker $(ARGS)
+run: $(VENV)/.run ## Serve the queue on this machine, with a worker beside it that can read the sample inventory
+	@test -e demo-output/inventory.db || { mkdir -p demo-output && $(BIN)/python -c \
+		'from pathlib import Path; from taskqueue_mcp.sample import build; build(Path("demo-output/inventory.db"))'; }
+	@TASKQUEUE_WORKER__SOURCES__INVENTORY="$${TASKQUEUE_WORKER__SOURCES__INVENTORY:-demo-output/inventory.db}" \
+		$(BIN)/taskqueue-mcp serve --with-worker $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests
 	@$(BIN)/python -m pytest -q --ignore=tests/examples $(ARGS)

@@ -17,6 +17,7 @@ from tests.contract.desk import CLAUDE, GEMINI, Desk
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from taskqueue_mcp.taskqueue import Claim
     from tests.clock import Clock
     from tests.conftest import OpenQueue
 
@@ -99,50 +100,55 @@ async def test_of_calls_that_share_a_commit_those_that_fit_are_stored(desk: Desk
     assert await desk.rows("PRAGMA integrity_check") == [("ok",)]
 
 
+class Story:
+    """Random calls, some of them at once, and what was acknowledged."""
+
+    def __init__(self, desk: Desk, seed: int) -> None:
+        self.desk = desk
+        self.chance = random.Random(seed)  # noqa: S311 - a story, not a secret
+        self.acked: dict[int, str] = {}
+        self.claims: list[Claim] = []
+
+    async def create(self) -> None:
+        made = await self.desk.create(instructions="x" * self.chance.choice([10, 5_000, 60_000]))
+        self.acked[made.id] = "ready"
+
+    async def claim(self) -> None:
+        claim = await self.desk.claim()
+        if claim is not None:
+            self.acked[claim.task.id] = "in_progress"
+            self.claims.append(claim)
+
+    async def complete(self) -> None:
+        if self.claims:
+            claim = self.claims.pop()
+            await self.desk.complete(claim, "x" * self.chance.choice([1, 15_000]))
+            self.acked[claim.task.id] = "completed"
+
+    async def step(self) -> None:
+        with contextlib.suppress(Busy):
+            await self.chance.choice([self.create, self.create, self.claim, self.complete])()
+
+    async def some_steps(self) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(self.chance.choice([1, 3])):
+                group.start_soon(self.step)
+
+
 @pytest.mark.parametrize("round_", range(5))
 async def test_acknowledged_is_stored_whatever_fills_up_when(
     open_queue: OpenQueue, clock: Clock, seed: int, round_: int
 ) -> None:
-    chance = random.Random(seed + round_)  # noqa: S311 - a story, not a secret
     desk = Desk(open_queue(), clock)
-    disk = Disk(desk)
-    acked: dict[int, str] = {}
-    claims: list[Any] = []
-
-    async def create(number: int) -> None:
-        made = await desk.create(f"{number}", instructions="x" * chance.choice([10, 5_000, 60_000]))
-        acked[made.id] = "ready"
-
-    async def claim(_: int) -> None:
-        claimed = await desk.claim()
-        if claimed is not None:
-            acked[claimed.task.id] = "in_progress"
-            claims.append(claimed)
-
-    async def complete(_: int) -> None:
-        if claims:
-            claimed = claims.pop()
-            await desk.complete(claimed, "x" * chance.choice([1, 15_000]))
-            acked[claimed.task.id] = "completed"
-
-    async def step(number: int) -> None:
-        with contextlib.suppress(Busy):
-            await chance.choice([create, create, claim, complete])(number)
-
-    async def together(number: int) -> None:
-        async with anyio.create_task_group() as group:
-            for extra in range(chance.choice([1, 3])):
-                group.start_soon(step, number * 10 + extra)
-
+    disk, story = Disk(desk), Story(desk, seed + round_)
     with anyio.fail_after(60):
-        for number in range(0, 40, 8):
+        for _ in range(5):
             for calls in range(8):
-                await together(number + calls)
+                await story.some_steps()
                 if calls == 3:
-                    disk.fill(left=chance.choice([0, 1, 5, 20]))
+                    disk.fill(left=story.chance.choice([0, 1, 5, 20]))
             disk.free()
-    disk.free()
-    assert dict(await desk.rows("SELECT id, status FROM tasks")) == acked
+    assert dict(await desk.rows("SELECT id, status FROM tasks")) == story.acked
     assert await desk.rows("PRAGMA integrity_check") == [("ok",)]
     assert await desk.rows("PRAGMA foreign_key_check") == []
 
