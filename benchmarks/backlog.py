@@ -11,7 +11,7 @@ from typing import Any
 from uvloop import new_event_loop
 
 from benchmarks.filling import fill
-from benchmarks.measuring import Figure, at_most, folder
+from benchmarks.measuring import Figure, at_most, folder, ratio
 from benchmarks.wire import Connection, Server
 
 FEW, MANY = 100, 10_000
@@ -35,7 +35,7 @@ def run(*, quick: bool) -> list[Figure]:
     figures = []
     for tool, found in took.items():
         few, many = (statistics.median(found[count]) * 1e3 for count in (FEW, MANY))
-        figures.append(at_most(tool, many / few, TARGET, detail=f"{many:.2f} to {few:.2f} ms"))
+        figures.append(at_most(tool, ratio(found[MANY], found[FEW]), TARGET, detail=f"{many:.2f} to {few:.2f} ms"))
     return figures
 
 
@@ -63,7 +63,9 @@ class _Desk:
     async def round(self) -> list[tuple[str, float]]:
         self._took = []
         number = next(self._numbers)
-        made = await self._timed("create_task", {"title": f"Task {number}", "instructions": "Count.", "priority": "urgent"})
+        made = await self._timed(
+            "create_task", {"title": f"Task {number}", "instructions": "Count.", "priority": "urgent"}
+        )
         task_id = made["task"]["id"]
         await self._timed("list_ready", {})
         await self._timed("list_tasks", {})

@@ -98,9 +98,7 @@ class Same(Loop):
             "lease_seconds": 900, "claim_id": None,
         })[0]  # fmt: skip
         task_id, attempt, lease_hash = row[0], row[9], _lease_hash()
-        self._run(
-            tasks.SET_LEASE, {"id": task_id, "attempt": attempt, "lease_hash": lease_hash, "was": "-"}
-        )
+        self._run(tasks.SET_LEASE, {"id": task_id, "attempt": attempt, "lease_hash": lease_hash, "was": "-"})
         self._run(tasks.FETCH_BODY, {"id": task_id})
         self._run(attempts.OPEN, {
             "task_id": task_id, "attempt": attempt, "principal": PRINCIPAL, "worker": worker, "claim_id": None,

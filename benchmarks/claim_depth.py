@@ -1,4 +1,4 @@
-"""What a claim costs with so many tasks around; synchronous=off, so that the statements are measured and not the disk."""
+"""What a claim costs with so many tasks around (synchronous=off: the statements are measured, not the disk)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""claim_task and complete_task as a client sees them, at full durability, against plain routes and a tool that does nothing."""
+"""claim_task and complete_task at full durability, against plain routes and against a tool that does nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uvloop import new_event_loop
 
 from benchmarks.filling import fill
-from benchmarks.measuring import Figure, at_least, at_most, folder, ratio
+from benchmarks.measuring import Figure, at_least, at_most, disk, folder, ratio
 from benchmarks.wire import Connection, Server, Stdio
 
 if TYPE_CHECKING:
@@ -23,25 +23,51 @@ ADDED = 0.3
 TARGETS = {1: 0.4, 32: 0.3}
 
 
+TOOLS = ("claim_task", "complete_task")
+
+
+class Latencies:
+    """Calls of a tool, each with a call of one that does nothing just before it."""
+
+    def __init__(self) -> None:
+        self.took: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TOOLS}
+
+    def figures(self, transport: str, target: float | None = ADDED) -> list[Figure]:
+        figures = []
+        for tool, pairs in self.took.items():
+            warm = pairs[len(pairs) // 10 :]
+            added = statistics.median(its - nothing for its, nothing in warm) * 1e3
+            both = [statistics.median(each) * 1e3 for each in zip(*warm, strict=True)]
+            name, detail = f"{transport}: {tool} adds to doing nothing", f"{both[0]:.3f} to {both[1]:.3f} ms"
+            if target is None:
+                figures.append(Figure(name, f"{added:.3g} ms ({detail})"))
+            else:
+                figures.append(at_most(name, added, target, "ms", detail))
+        return figures
+
+
 def run(*, quick: bool) -> list[Figure]:
     """The servers are real processes and are asked in turn; tasks are created beforehand, by SQL."""
+    rounds = 3 if quick else 9
     with folder() as where, asyncio.Runner(loop_factory=new_event_loop) as runner:
-        http = runner.run(_http(where, rounds=3 if quick else 9))
-        return [*http, *_stdio(where, rounds=3 if quick else 9)]
+        return [*runner.run(_http(where, rounds)), *_stdio(where, rounds), disk(where)]
 
 
 async def _http(where: Path, rounds: int) -> list[Figure]:
-    for name in ("ours", "bare"):
+    for name in ("ours", "bare", "off"):
         fill(where / f"{name}.db", ready=9_000)
-    ours = Server.of_queue(where / "ours.db")
-    bare = Server("-m", "benchmarks.serving", "bare", str(where / "bare.db"))
-    nothing = Server("-m", "benchmarks.serving", "noop")
+    servers = {
+        "ours": Server.of_queue(where / "ours.db"),
+        "off": Server.of_queue(where / "off.db?synchronous=off"),
+        "bare": Server("-m", "benchmarks.serving", "bare", str(where / "bare.db")),
+        "noop": Server("-m", "benchmarks.serving", "noop"),
+    }
     try:
         rates: dict[tuple[str, int], list[float]] = {}
         for number in range(rounds + 1):
             for in_flight, count in ((1, 200), (32, 640)):
-                for name, server, cycle in (("ours", ours, _over_mcp), ("bare", bare, _over_routes)):
-                    rate = await _rate(server.port, cycle, in_flight, count)
+                for name, cycle in (("ours", _over_mcp), ("bare", _over_routes)):
+                    rate = await _rate(servers[name].port, cycle, in_flight, count)
                     if number:  # the first round warms up
                         rates.setdefault((name, in_flight), []).append(rate)
             for name in ("ours", "bare"):
@@ -52,10 +78,11 @@ async def _http(where: Path, rounds: int) -> list[Figure]:
             detail = f"{statistics.median(mine):,.0f} to {statistics.median(theirs):,.0f} cycles/s"
             name = f"HTTP, {in_flight} in flight: to plain routes"
             figures.append(at_least(name, ratio(mine, theirs), target, detail))
-        took = await _latencies(ours.port, nothing.port, rounds * 60)
-        return [*figures, *_added("HTTP", took)]
+        ports = {name: server.port for name, server in servers.items()}
+        full, off = await _latencies(ports, rounds * 60)
+        return [*figures, *full.figures("HTTP"), *off.figures("HTTP, synchronous=off", None)]
     finally:
-        for server in (ours, bare, nothing):
+        for server in servers.values():
             server.close()
 
 
@@ -84,52 +111,44 @@ async def _over_routes(connection: Connection, worker: str) -> None:
     await connection.post("/complete", {"lease": claimed["lease"], "result_summary": "done"})
 
 
-async def _latencies(port: int, nothing: int, count: int) -> dict[str, list[float]]:
-    connection, other = await Connection.open(port), await Connection.open(nothing)
-    took: dict[str, list[float]] = {"noop": [], "claim_task": [], "complete_task": []}
+async def _latencies(ports: dict[str, int], count: int) -> tuple[Latencies, Latencies]:
+    connections = {name: await Connection.open(port) for name, port in ports.items()}
+    found = {"ours": Latencies(), "off": Latencies()}
 
-    async def timed(asked: Connection, tool: str, arguments: dict[str, Any]) -> Any:
+    async def timed(name: str, tool: str, arguments: dict[str, Any]) -> Any:
         begin = time.perf_counter()
-        answer = await asked.call(tool, arguments)
-        took[tool].append(time.perf_counter() - begin)
+        await connections["noop"].call("noop", {})
+        between = time.perf_counter()
+        answer = await connections[name].call(tool, arguments)
+        found[name].took[tool].append((time.perf_counter() - between, between - begin))
         return answer
 
     for _ in range(count):
-        await timed(other, "noop", {})
-        claimed = await timed(connection, "claim_task", {"worker": "bench"})
-        await timed(other, "noop", {})
-        await timed(connection, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
-    connection.close()
-    other.close()
-    return took
+        for name in found:
+            claimed = await timed(name, "claim_task", {"worker": "bench"})
+            await timed(name, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
+    for connection in connections.values():
+        connection.close()
+    return found["ours"], found["off"]
 
 
 def _stdio(where: Path, rounds: int) -> list[Figure]:
     fill(where / "stdio.db", ready=9_000)
     ours = Stdio("-m", "taskqueue_mcp", "stdio", "--database", f"sqlite:///{where / 'stdio.db'}")
     nothing = Stdio("-m", "benchmarks.serving", "stdio")
-    took: dict[str, list[float]] = {"noop": [], "claim_task": [], "complete_task": []}
+    found = Latencies()
 
-    def timed(asked: Stdio, tool: str, arguments: dict[str, Any]) -> Any:
+    def timed(tool: str, arguments: dict[str, Any]) -> Any:
         begin = time.perf_counter()
-        answer = asked.call(tool, arguments)
-        took[tool].append(time.perf_counter() - begin)
+        nothing.call("noop", {})
+        between = time.perf_counter()
+        answer = ours.call(tool, arguments)
+        found.took[tool].append((time.perf_counter() - between, between - begin))
         return answer
 
     for _ in range(rounds * 60):
-        timed(nothing, "noop", {})
-        claimed = timed(ours, "claim_task", {"worker": "bench"})
-        timed(nothing, "noop", {})
-        timed(ours, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
+        claimed = timed("claim_task", {"worker": "bench"})
+        timed("complete_task", {"lease": claimed["lease"], "result_summary": "done"})
     ours.close()
     nothing.close()
-    return _added("stdio", took)
-
-
-def _added(transport: str, took: dict[str, list[float]]) -> list[Figure]:
-    middle = {tool: statistics.median(found[len(found) // 10 :]) * 1e3 for tool, found in took.items()}
-    return [
-        at_most(f"{transport}: what {tool} adds to a tool that does nothing", middle[tool] - middle["noop"], ADDED, "ms",
-                f"{middle[tool]:.3f} to {middle['noop']:.3f} ms")
-        for tool in ("claim_task", "complete_task")
-    ]  # fmt: skip
+    return found.figures("stdio")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +42,18 @@ def _with(text: str, detail: str) -> str:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """The median of the rounds' own ratios: what slows a whole round down leaves it as it is."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def disk(where: Path) -> Figure:
+    """How long this disk takes, just now, for what a commit waits for."""
+    took = []
+    with (where / "probe").open("wb", buffering=0) as file:
+        for _ in range(200):
+            begin = time.perf_counter()
+            file.write(bytes(16_384))
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - begin)
+    return Figure("this disk meanwhile: fdatasync after 16 KiB, median", f"{statistics.median(took) * 1e3:.2f} ms")
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:

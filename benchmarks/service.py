@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from pysqlite3 import dbapi2 as sqlite
 from uvloop import new_event_loop
 
 from benchmarks.bare import INSTRUCTIONS, PRINCIPAL, SUMMARY, TITLE, Fewest, Same
-from benchmarks.measuring import Figure, at_least, folder, ratio
+from benchmarks.measuring import Figure, at_least, disk, folder, ratio
 from taskqueue_mcp.auth import local_person
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Limits, NewTask, Rules, TaskQueue, Wanted
@@ -76,7 +75,7 @@ def run(*, quick: bool) -> list[Figure]:
                     begin = time.perf_counter()
                     loop.cycles(count, batch)
                     times.setdefault((name, batch), []).append((time.perf_counter() - begin) / count)
-        disk = _disk(where)
+        probe = disk(where)
         for loop in loops.values():
             loop.close()
 
@@ -92,24 +91,12 @@ def run(*, quick: bool) -> list[Figure]:
         at_least("32 callers, to the same statements, unbatched", *_target(against("same", 1), 2.0)),
         Figure("32 callers, to the fewest statements, batched alike", f"{few:.2f}x ({rates})"),
         Figure("one caller, to the same statements, unbatched", f"{one:.2f}x ({rates_of_one})"),
-        Figure("this disk, fdatasync after 4 KiB, median", f"{disk * 1e6:,.0f} us"),
+        probe,
     ]
 
 
 def _target(found: tuple[float, str], target: float) -> tuple[float, float, str]:
     return found[0], target, found[1]
-
-
-def _disk(where: Path) -> float:
-    """How long the disk takes for one append: what a commit waits for."""
-    took = []
-    with (where / "probe").open("wb", buffering=0) as file:
-        for _ in range(200):
-            begin = time.perf_counter()
-            file.write(bytes(4096))
-            os.fdatasync(file.fileno())
-            took.append(time.perf_counter() - begin)
-    return statistics.median(took)
 
 
 def _compare(ours: Path, bare: Path) -> None:

@@ -1,9 +1,9 @@
-"""The servers that ours is measured against: `python -m benchmarks.serving bare FILE | noop | stdio`."""
+"""The servers that ours are measured against: `python -m benchmarks.serving bare FILE | noop | stdio`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,9 @@ async def bare(path: str) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False)
     )
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    _say(server.servers[0].sockets[0].getsockname()[1])
-    await serving
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        _say(listening.getsockname()[1])
+        await server.serve([listening])
     await database.close()
 
 
@@ -94,10 +92,8 @@ def main(kind: str, *rest: str) -> None:
             stdio.run(lambda: bare(*rest))
         case "noop":
             stdio.run(noop)
-        case "stdio":
-            stdio.run(lambda: stdio.serve_stdio(nothing()))
         case _:
-            nothing().run("stdio")
+            stdio.run(lambda: stdio.serve_stdio(nothing()))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ from benchmarks.wire import Server, Stdio
 if TYPE_CHECKING:
     from pathlib import Path
 
+SDK = """
+from mcp.server import MCPServer
+server = MCPServer("bench", log_level="ERROR")
+@server.tool(structured_output=False)
+async def noop() -> str:
+    return "done"
+server.run("stdio")
+"""
 SETTLED = 1.0
 LONGEST = 1.15
 MOST_MEMORY = 85.0
@@ -23,7 +31,7 @@ def run(*, quick: bool) -> list[Figure]:
     with folder() as where:
         commands = {
             "ours": ("-m", "taskqueue_mcp", "stdio", "--database", f"sqlite:///{where / 'queue.db'}"),
-            "SDK": ("-m", "benchmarks.start"),
+            "SDK": ("-c", SDK),
         }
         took: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
@@ -48,21 +56,3 @@ def _memory(where: Path, command: tuple[str, ...]) -> list[Figure]:
     stdio.close()
     http.close()
     return [at_most(f"{name}: idle memory", held[name], MOST_MEMORY, "MB") for name in held]
-
-
-def main() -> None:
-    """The bare server of the SDK, with nothing imported besides."""
-    from mcp.server import MCPServer
-
-    server = MCPServer("bench", log_level="ERROR")
-
-    @server.tool(structured_output=False)
-    async def noop() -> str:
-        """Do nothing."""
-        return "done"
-
-    server.run("stdio")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,17 @@
-"""How soon a parked claim returns the task that somebody creates: from create's answer to the claim's."""
+"""How soon a parked claim, its commit included, returns a task that is created: from create's answer to the claim's."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from uvloop import new_event_loop
 
-from benchmarks.measuring import Figure, at_most, folder
+from benchmarks.measuring import Figure, at_most, disk, folder
 from benchmarks.wire import Connection, Server
 from taskqueue_mcp.auth import local_person
 from taskqueue_mcp.store import open_database
@@ -31,6 +30,7 @@ def run(*, quick: bool) -> list[Figure]:
             _figure("one process", 1.5, runner.run(_one_process(where / "one.db", count))),
             _figure("another process on the file", 5.0, runner.run(_two_processes(where / "two.db", count))),
             _figure("another client of an HTTP server", 1.5, runner.run(_two_clients(where / "http.db", count))),
+            disk(where),
         ]
 
 
@@ -54,18 +54,18 @@ async def _one_process(path: Path, count: int) -> list[float]:
 
 async def _two_processes(path: Path, count: int) -> list[float]:
     queue = _open(path)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.wakeup", str(path), str(count)], stdout=subprocess.PIPE, text=True
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.wakeup", str(path), str(count), stdout=asyncio.subprocess.PIPE
     )
     assert child.stdout is not None
-    child.stdout.readline()
+    await child.stdout.readline()
     created = []
     for _ in range(count):
         await asyncio.sleep(PAUSE)
         await queue.create(CALLER, NewTask(Wanted(title="wake up")))
         created.append(time.perf_counter())
-    claimed = json.loads(child.stdout.readline())
-    child.communicate(timeout=20)
+    claimed = json.loads(await child.stdout.readline())
+    await child.wait()
     await queue.database.close()
     return [at - since for since, at in zip(created, claimed, strict=True)]
 

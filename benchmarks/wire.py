@@ -92,7 +92,8 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(
             f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode()
+            + body
         )
         return json.loads(await self._answer)
 

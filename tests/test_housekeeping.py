@@ -131,9 +131,7 @@ async def test_a_claim_whose_caller_goes_before_the_answer_is_handed_back_at_onc
     assert (seen.failures, seen.attempt) == (0, 1)
 
 
-async def test_the_scheduler_goes_on_after_a_failed_tick(
-    queue: TaskQueue, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_scheduler_goes_on_after_a_failed_tick(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
     ticks: list[int] = []
 
     class Stumbling(Scheduler):

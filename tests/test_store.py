@@ -415,4 +415,5 @@ def test_a_lease_names_its_task_and_attempt() -> None:
     lease = leases.parse(leases.write(142, 3, None, "salt"))
     assert (lease.task_id, lease.attempt) == (142, 3)
     assert CLAUDE.name not in lease.hash
+    assert len({leases.new_salt() for _ in range(100)}) == 100
     assert len(leases.new_salt()) >= 32

@@ -997,6 +997,16 @@ async def test_a_token_without_the_scope_ends_the_worker_with_a_line(workers: Wo
     assert "does not take this worker: 'asker lacks the scope work" in worker.log
 
 
+async def test_a_database_that_cannot_be_used_ends_the_worker_with_a_line(workers: Workers) -> None:
+    command = [sys.executable, "-m", "taskqueue_mcp", "stdio", "--database", "sqlite:////proc/no/queue.db"]
+    worker = workers.start(stdio=command)
+
+    assert await worker.ended() == 1
+    assert worker.log.count("cannot create the database") == 1
+    assert "does not take this worker: 'our own server ended before it answered" in worker.log
+    assert "Traceback" not in worker.log
+
+
 async def test_a_worker_without_executors_is_refused(tmp_path: Path) -> None:
     options = Options(name="idle", outputs=OutputFolder(tmp_path))
 

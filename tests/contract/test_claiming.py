@@ -241,6 +241,14 @@ async def test_a_claim_of_another_task_by_its_id_is_no_repetition(desk: Desk) ->
     assert (again.task.id, again.redelivered) == (first.id, True)
 
 
+async def test_an_end_under_a_redelivered_lease_may_be_repeated(desk: Desk) -> None:
+    await desk.create()
+    await desk.take(worker="w1")
+    again = await desk.take(worker="w1")
+    first = await desk.complete(again)
+    assert await desk.complete(again) == first
+
+
 async def test_a_redelivery_costs_neither_an_attempt_nor_a_failure(desk: Desk) -> None:
     await desk.create()
     claim = await desk.take(worker="w1")

@@ -156,10 +156,10 @@ def test_a_synced_folder_is_refused(folder: Path, name: str) -> None:
 
 
 def test_a_folder_that_onedrive_names_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OneDriveCommercial", str(folder / "work"))
+    monkeypatch.setenv("OneDriveCommercial", str(folder / "office"))
     with pytest.raises(DatabaseRefused, match="synced folder"):
-        open_database(f"sqlite:///{folder}/work/data/queue.db")
-    with closing_now(SqliteDatabase(folder / "workshop.db")):
+        open_database(f"sqlite:///{folder}/office/data/queue.db")
+    with closing_now(SqliteDatabase(folder / "officers.db")):
         pass
 
 

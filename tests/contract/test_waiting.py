@@ -14,6 +14,7 @@ from tests.contract.desk import CLAUDE, CODEX, OWNER, Desk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from taskqueue_mcp.model import Task
     from taskqueue_mcp.taskqueue import Claim
@@ -273,6 +274,26 @@ async def test_a_task_of_another_process_arrives(
 ) -> None:
     monkeypatch.setattr(service, "LOOK_AGAIN", 50)
     other = Desk(open_queue(), clock)
+    found: list[Claim | None] = []
+
+    async def wait() -> None:
+        found.append(await desk.queue.claim_when_ready(CLAUDE, ClaimRequest(), 50))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await parked(desk)
+            task = await other.create()
+    assert [claim.task.id if claim else None for claim in found] == [task.id]
+
+
+async def test_a_task_of_another_process_arrives_without_its_wake_up_call(
+    desk: Desk, open_queue: OpenQueue, clock: Clock, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LOOK_AGAIN", 50)
+    other = Desk(open_queue(), clock)
+    for socket in folder.glob("*-wake/*"):
+        socket.unlink()
     found: list[Claim | None] = []
 
     async def wait() -> None:

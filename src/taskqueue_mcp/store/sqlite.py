@@ -1,17 +1,20 @@
 """SQLite: one writer connection on the event loop's thread, group commit, one fsync a batch.
 
-All works that arrive in one tick of the loop share one transaction, each in a savepoint, and are answered
-after its commit: full durability costs one fsync a batch and no thread.
+All works that arrive in one tick of the loop share one transaction and are answered after its commit: full
+durability costs one fsync a batch and no thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pysqlite3 import dbapi2 as sqlite
@@ -33,6 +36,7 @@ T = TypeVar("T")
 
 LOCKED_PAUSE = 0.005
 """How long to leave a file alone that another program has locked, in seconds."""
+NAME = re.compile(r":([a-z_][a-z0-9_]*)")
 POLL = 0.25
 """How often `data_version` is looked at, in seconds."""
 SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
@@ -52,12 +56,11 @@ def wall_clock() -> int:
 class SqliteTransaction:
     """The statements of one work. `now` is the injected clock, read once."""
 
-    __slots__ = ("_execute", "_executemany", "_render", "now", "signals")
+    __slots__ = ("_execute", "_executemany", "now", "signals")
 
     def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal]) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._render = SQLITE.render
         self.now = now
         self.signals = signals
 
@@ -68,24 +71,46 @@ class SqliteTransaction:
 
     def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
         """Run a statement to its end and return its rows."""
-        text, timed = self._render(sql)
-        rows: list[Row] = self._execute(text, {**params, "now": self.now} if timed else params).fetchall()
+        text, pick, timed = _numbered(sql)
+        values = pick(params)
+        rows: list[Row] = self._execute(text, (*values, self.now) if timed else values).fetchall()
         return rows
 
     def run(self, sql: str, params: Params = NOTHING) -> int:
         """Run a statement and return how many rows it changed."""
-        text, timed = self._render(sql)
-        count: int = self._execute(text, {**params, "now": self.now} if timed else params).rowcount
+        text, pick, timed = _numbered(sql)
+        values = pick(params)
+        count: int = self._execute(text, (*values, self.now) if timed else values).rowcount
         return count
 
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
-        text, timed = self._render(sql)
-        self._executemany(text, [{**row, "now": self.now} for row in rows] if timed else rows)
+        text, pick, timed = _numbered(sql)
+        found = map(pick, rows)
+        self._executemany(text, [(*values, self.now) for values in found] if timed else list(found))
 
     def signal(self, subject: str, name: str) -> None:
         """Wake whoever waits for this once the work is committed."""
         self.signals.add((subject, name))
+
+
+@functools.cache
+def _numbered(sql: str) -> tuple[str, Callable[[Params], tuple[Any, ...]], bool]:
+    """Return a statement with numbers for names, what picks its values, and whether the clock follows them.
+
+    The driver looks up every name in every run of a statement; this does it once.
+    """
+    text, timed = SQLITE.render(sql)
+    names = [name for name in dict.fromkeys(NAME.findall(text)) if name != "now"]
+    numbers = {name: number for number, name in enumerate([*names, "now"], 1)}
+    text = NAME.sub(lambda match: f"?{numbers[match[1]]}", text)
+    match names:
+        case []:
+            return text, lambda _: (), timed
+        case [only]:
+            return text, lambda params: (params[only],), timed
+        case _:
+            return text, itemgetter(*names), timed
 
 
 @dataclass(slots=True)
@@ -321,7 +346,7 @@ class SqliteDatabase:
         return batch.signals
 
     def _commit_together(self, batch: _Batch) -> None:
-        """Commit a batch without savepoints, for each would copy every page its work writes: 2-5 times the cost.
+        """Commit a batch without savepoints, which would copy every page that a work writes: a tenth of its time.
 
         What a work that failed had written cannot be taken back by itself then, so the batch starts again.
         """

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.attempts import Question
     from taskqueue_mcp.taskqueue.rules import Rules
 
+UNREADABLE = "it could not be read when this attempt began"
 EXECUTOR = "executor:"
 """A `task_types` entry with this prefix names an executor instead of a type."""
 
@@ -156,7 +157,7 @@ def _redeliver(transaction: Transaction, rules: Rules, task: Task) -> Claim | No
 def _hand_out_again(transaction: Transaction, rules: Rules, task: Task, lease: str) -> Claim:
     body = tasks.fetch_body(transaction, task.id)
     current = attempts.of_task(transaction, task.id)[-1]
-    procedure = None
+    procedure = None if body.sop is None else FollowedProcedure(body.sop, fault=UNREADABLE)
     if current.procedure_hash is not None:
         kept = attempts.procedure_text(transaction, current.procedure_hash)
         if kept is not None:

@@ -56,6 +56,7 @@ LOST: Final = (
     anyio.ClosedResourceError,
     anyio.EndOfStream,
     ExceptionGroup,
+    errors.TaskQueueError,
 )
 """How the end of a connection shows, in a call and around the client."""
 
@@ -101,7 +102,7 @@ class Connection:
         """Keep a client connected until cancelled.
 
         Raises:
-            Forbidden: the server does not let us in, and never has.
+            Forbidden, DatabaseRefused: the server does not let us in, or does not start, and never has.
         """
         while True:
             try:
@@ -158,10 +159,10 @@ class Connection:
         """Give `client` up, unless that has been done; say so once until there is another.
 
         Raises:
-            Forbidden: the server does not let us in, and never has.
+            Forbidden, DatabaseRefused: the server does not let us in, or does not start, and never has.
         """
         cause = leaf(error)
-        if isinstance(cause, errors.Forbidden) and not self._ever:
+        if isinstance(cause, errors.Forbidden | errors.DatabaseRefused) and not self._ever:
             raise cause
         if client is not self._client:
             return
@@ -201,8 +202,15 @@ def over_stdio(command: Sequence[str]) -> Connect:
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Client]:
-        async with _client(stdio_client(server, errlog=sys.stderr)) as client:
-            yield client
+        is_there = False
+        try:
+            async with _client(stdio_client(server, errlog=sys.stderr)) as client:
+                is_there = True
+                yield client
+        except (MCPError, ExceptionGroup) as error:
+            if is_there:
+                raise
+            raise errors.DatabaseRefused("our own server ended before it answered; it says why above") from error
 
     return connect
 

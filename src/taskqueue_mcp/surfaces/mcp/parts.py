@@ -61,7 +61,7 @@ async def _text(queue: TaskQueue, caller: Caller, task_id: int, part: str) -> st
             return await queue.followed_text(caller, task_id)
         case "inputs":
             inputs = [views.detail(await queue.get(caller, other)) for other in found.depends_on]
-            return _write([_result(each) for each in inputs])
+            return _write([{"task": each.pop("id"), **each} for each in map(_result, inputs)])
         case "result":
             return _write(_result(views.detail(found)))
         case _:
