@@ -1,1 +1,1 @@
-"""Races, kills and zombies. Written by the reliability helper: others leave this folder alone."""
+"""Races, kills and zombies: real processes, and what the event log says of them afterwards."""
