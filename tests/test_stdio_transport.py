@@ -154,7 +154,8 @@ class Peer:
         self._lines: queue.Queue[bytes] = queue.Queue()
         self.reading = threading.Event()
         self.reading.set()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         held = b""
@@ -279,6 +280,7 @@ def server(*flags: str, through: str = "pipe", **env: str) -> Iterator[Peer]:
         peer.reading.set()
         process.kill()
         process.wait()
+        peer.reader.join(SECONDS)  # or it would read on from whatever has its descriptor's number next
         assert process.stderr is not None
         process.stderr.close()
         for fd in [to, *ours]:

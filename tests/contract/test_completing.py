@@ -10,7 +10,7 @@ import pytest
 
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, LimitReached
 from taskqueue_mcp.model import Status
-from tests.contract.desk import CLAUDE, CODEX, Desk
+from tests.contract.desk import CLAUDE, CODEX, Desk, forged
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -88,6 +88,20 @@ async def test_only_the_principal_that_ended_it_may_repeat_the_end(desk: Desk) -
     await desk.complete(claim)
     with pytest.raises(LeaseLost):
         await desk.complete(claim, by=CODEX)
+
+
+async def test_a_forged_lease_of_an_ended_attempt_repeats_nothing(desk: Desk) -> None:
+    done, broken, asked = [await desk.start(f"task {number}") for number in range(3)]
+    await desk.complete(done)
+    await desk.fail(broken)
+    await desk.update(asked, question="Hm?")
+    for call in (
+        desk.complete(forged(done.lease)),
+        desk.fail(forged(broken.lease)),
+        desk.update(forged(asked.lease), question="Hm?"),
+    ):
+        with pytest.raises(LeaseLost, match=r"this is not the lease of"):
+            await call
 
 
 async def test_completions_at_the_same_time_end_it_once(desk: Desk, open_queue: Any, clock: Clock) -> None:
