@@ -55,6 +55,14 @@ async def test_a_task_of_a_later_time_waits_for_it(desk: Desk, clock: Clock) -> 
     assert (await desk.take()).task.id == task.id
 
 
+async def test_only_tasks_whose_time_has_come_are_ready(desk: Desk, clock: Clock) -> None:
+    first = await desk.create(run_at="2026-01-15T12:30:00Z")
+    second = await desk.create(run_at="2026-01-15T12:30:00.000001Z")
+    clock.set("2026-01-15T12:30:00Z")
+    assert await desk.ready() == [first.id]
+    assert (await desk.task(second)).reason is Reason.SCHEDULED
+
+
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [("in 10 minutes", 600), ("10m", 600), ("+90s", 90), ("2 hours", 7_200), ("in 1 day", 86_400), ("0s", 0)],

@@ -187,6 +187,16 @@ async def test_a_lease_is_valid_up_to_its_very_end(desk: Desk, clock: Clock) -> 
     assert (await desk.take(by=CODEX)).task.id == claim.task.id
 
 
+async def test_only_leases_that_ran_out_are_taken_back(desk: Desk, clock: Clock) -> None:
+    first = await desk.start("first")
+    clock.advance(0.000_001)
+    second = await desk.start("second")
+    clock.advance(900)
+    await desk.queue.tick()
+    assert (await desk.task(first)).status is Status.READY
+    assert (await desk.complete(second)).status is Status.COMPLETED
+
+
 async def test_after_it_was_taken_back_a_late_holder_never_finishes(desk: Desk, clock: Clock) -> None:
     claim = await desk.start()
     clock.advance(901)

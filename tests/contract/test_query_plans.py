@@ -259,6 +259,22 @@ async def test_a_page_costs_the_same_with_many_tasks(desk: Desk, clock: Clock) -
         assert after <= 1.25 * before + 50, (narrowed, before, after)
 
 
+@pytest.mark.parametrize("asked", [(None, None), ("queue1", None), (None, "report"), ("queue1", "report")])
+@pytest.mark.parametrize("deep", [False, True])
+async def test_a_look_at_what_is_ready_costs_the_same_with_many_ready_tasks(
+    desk: Desk, clock: Clock, asked: tuple[str | None, str | None], deep: bool
+) -> None:
+    fill(desk, 300, clock.micros - 10_000_000)
+    after = (clock.micros - 10_000_000 + 150, 0) if deep else None
+
+    def cost() -> int:
+        return steps(desk, lambda: desk.queue.database.write_now(lambda t: lists.ready(t, *asked, after, 20)))
+
+    few = cost()
+    fill(desk, 20_000, clock.micros - 9_000_000)
+    assert cost() <= 1.25 * few + 50
+
+
 async def test_housekeeping_with_nothing_to_do_costs_the_same_with_many_events(desk: Desk, clock: Clock) -> None:
     database: Any = desk.queue.database
 
