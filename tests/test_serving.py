@@ -222,6 +222,29 @@ async def test_ready_and_healthy_are_said_without_a_token(tmp_path: Path, databa
             assert (await http.post(f"{base}/mcp", json={})).status_code == 401
 
 
+async def test_a_server_with_a_worker_hands_its_task_back_at_no_cost_before_it_goes(
+    tmp_path: Path, database: str
+) -> None:
+    with serving(tmp_path, database, "--with-worker", TASKQUEUE_WORKER__SHELL_ALLOW="sleep") as served:
+        token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+        async with over_http(served.url, token) as client:
+            await call(client, "create_task", title="Long", task_type="shell", params={"argv": ["sleep", "600"]})
+            with anyio.fail_after(PATIENCE):
+                cursor = None
+                while True:
+                    seen = await call(client, "get_task", task_id="T-1", wait_seconds=5, cursor=cursor)
+                    cursor = seen["cursor"]
+                    if seen["task"]["status"] == "in_progress" and seen["task"]["attempts"][0]["by"]:
+                        break
+        served.wait_for("claimed")
+        served.process.terminate()
+        assert served.process.wait(PATIENCE) == 0
+    async with over_stdio(database, "--as", "reader") as client:
+        left = (await call(client, "get_task", task_id="T-1"))["task"]
+    assert (left["status"], left["attempts"][0]["outcome"]) == ("ready", "released")
+    assert "failures" not in left
+
+
 VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 
 
