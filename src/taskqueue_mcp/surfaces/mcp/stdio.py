@@ -139,7 +139,15 @@ async def _either(*waits: Coroutine[Any, Any, object]) -> None:
 class _Call:
     """A request or notification being handled; to the SDK, its dispatch context."""
 
-    __slots__ = ("_conversation", "_progress_token", "cancel_requested", "closed", "request_id", "scope")
+    __slots__ = (
+        "_cancelled",
+        "_conversation",
+        "_progress_token",
+        "_scope",
+        "cancel_requested",
+        "closed",
+        "request_id",
+    )
 
     transport = TransportContext(kind="stdio", can_send_request=False)
     can_send_request = False
@@ -151,7 +159,21 @@ class _Call:
         self.request_id = request_id
         self.cancel_requested = anyio.Event()
         self.closed = False
-        self.scope = anyio.CancelScope()
+        self._cancelled = False
+        self._scope: anyio.CancelScope | None = None
+
+    def scope(self) -> anyio.CancelScope:
+        """Return the scope to be handled in; made in its task, since anyio refuses to make one in a callback."""
+        self._scope = anyio.CancelScope()
+        if self._cancelled:
+            self._scope.cancel()
+        return self._scope
+
+    def cancel(self) -> None:
+        """Break the handling off, at once or as soon as it begins."""
+        self._cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def send_raw_request(self, method: str, params: _Params, opts: CallOptions | None = None) -> dict[str, Any]:
         """Refuse: nothing is asked of the client."""
@@ -218,7 +240,7 @@ class _Conversation:
         await self._quiet(GRACE_SECONDS)
         self._closed = True
         for call in self._running.values():
-            call.scope.cancel()
+            call.cancel()
         await self._quiet(_LAST_SECONDS)
         for runner in (self._handshake, self._modern_notes):
             await aclose_shielded(runner.connection)
@@ -253,7 +275,7 @@ class _Conversation:
             call = None if named is None else self._calls.get(coerce_request_id(named))
             if call is not None:
                 call.cancel_requested.set()
-                call.scope.cancel()
+                call.cancel()
         runner = self._modern_notes if self._era == "modern" else self._handshake
         call = _Call(self, None, note.params)
         self._spawn(call, self._observe(runner, call, note))
@@ -264,12 +286,12 @@ class _Conversation:
         task.add_done_callback(self._running.__delitem__)
 
     async def _observe(self, runner: ServerRunner[Any], call: _Call, note: JSONRPCNotification) -> None:
-        with call.scope:
+        with call.scope():
             await runner.on_notify(call, note.method, note.params)
 
     async def _answer(self, call: _Call, request: JSONRPCRequest, era: _Era) -> None:
         reply: JSONRPCMessage | None = None
-        with call.scope:
+        with call.scope():
             try:
                 handle = self._handle_modern if era == "modern" else self._handle_handshake
                 result = await handle(call, request.method, request.params)
