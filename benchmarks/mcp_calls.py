@@ -23,34 +23,47 @@ ADDED = 0.3
 TARGETS = {1: 0.4, 32: 0.3}
 
 
-TOOLS = ("claim_task", "complete_task")
+BLOCK, COLD = 40, 10
 
 
 class Latencies:
-    """Calls of a tool, each with a call of one that does nothing just before it."""
+    """How long calls took, in blocks: a process that others have pushed out of the caches is slow for a few calls."""
 
     def __init__(self) -> None:
-        self.took: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TOOLS}
+        self.blocks: dict[str, list[list[float]]] = {}
 
-    def figures(self, transport: str, target: float | None = ADDED) -> list[Figure]:
-        figures = []
-        for tool, pairs in self.took.items():
-            warm = pairs[len(pairs) // 10 :]
-            added = statistics.median(its - nothing for its, nothing in warm) * 1e3
-            both = [statistics.median(each) * 1e3 for each in zip(*warm, strict=True)]
-            name, detail = f"{transport}: {tool} adds to doing nothing", f"{both[0]:.3f} to {both[1]:.3f} ms"
-            if target is None:
-                figures.append(Figure(name, f"{added:.3g} ms ({detail})"))
-            else:
-                figures.append(at_most(name, added, target, "ms", detail))
-        return figures
+    def begin(self) -> None:
+        for blocks in self.blocks.values():
+            blocks.append([])
+
+    def note(self, tool: str, seconds: float) -> None:
+        self.blocks.setdefault(tool, [[]])[-1].append(seconds)
+
+    def medians(self, tool: str) -> list[float]:
+        """The median of each block, without its first calls, in milliseconds."""
+        return [statistics.median(block[COLD:]) * 1e3 for block in self.blocks[tool]]
+
+
+def _added(transport: str, ours: Latencies, nothing: Latencies, target: float | None = ADDED) -> list[Figure]:
+    figures = []
+    without = nothing.medians("noop")
+    for tool in ("claim_task", "complete_task"):
+        found = ours.medians(tool)
+        added = statistics.median(one - other for one, other in zip(found, without, strict=True))
+        name = f"{transport}: {tool} adds to doing nothing"
+        detail = f"{statistics.median(found):.3f} to {statistics.median(without):.3f} ms"
+        if target is None:
+            figures.append(Figure(name, f"{added:.3g} ms ({detail})"))
+        else:
+            figures.append(at_most(name, added, target, "ms", detail))
+    return figures
 
 
 def run(*, quick: bool) -> list[Figure]:
     """The servers are real processes and are asked in turn; tasks are created beforehand, by SQL."""
     rounds = 3 if quick else 9
     with folder() as where, asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return [*runner.run(_http(where, rounds)), *_stdio(where, rounds), disk(where)]
+        return [*runner.run(_http(where, rounds)), *_stdio(where, rounds * 2), disk(where)]
 
 
 async def _http(where: Path, rounds: int) -> list[Figure]:
@@ -78,9 +91,13 @@ async def _http(where: Path, rounds: int) -> list[Figure]:
             detail = f"{statistics.median(mine):,.0f} to {statistics.median(theirs):,.0f} cycles/s"
             name = f"HTTP, {in_flight} in flight: to plain routes"
             figures.append(at_least(name, ratio(mine, theirs), target, detail))
-        ports = {name: server.port for name, server in servers.items()}
-        full, off = await _latencies(ports, rounds * 60)
-        return [*figures, *full.figures("HTTP"), *off.figures("HTTP, synchronous=off", None)]
+        ports = {name: server.port for name, server in servers.items() if name != "bare"}
+        found = await _latencies(ports, rounds * 2)
+        return [
+            *figures,
+            *_added("HTTP", found["ours"], found["noop"]),
+            *_added("HTTP, synchronous=off", found["off"], found["noop"], None),
+        ]
     finally:
         for server in servers.values():
             server.close()
@@ -111,44 +128,50 @@ async def _over_routes(connection: Connection, worker: str) -> None:
     await connection.post("/complete", {"lease": claimed["lease"], "result_summary": "done"})
 
 
-async def _latencies(ports: dict[str, int], count: int) -> tuple[Latencies, Latencies]:
+async def _latencies(ports: dict[str, int], rounds: int) -> dict[str, Latencies]:
+    found = {name: Latencies() for name in ports}
     connections = {name: await Connection.open(port) for name, port in ports.items()}
-    found = {"ours": Latencies(), "off": Latencies()}
 
     async def timed(name: str, tool: str, arguments: dict[str, Any]) -> Any:
         begin = time.perf_counter()
-        await connections["noop"].call("noop", {})
-        between = time.perf_counter()
         answer = await connections[name].call(tool, arguments)
-        found[name].took[tool].append((time.perf_counter() - between, between - begin))
+        found[name].note(tool, time.perf_counter() - begin)
         return answer
 
-    for _ in range(count):
-        for name in found:
-            claimed = await timed(name, "claim_task", {"worker": "bench"})
-            await timed(name, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
+    for _ in range(rounds):
+        for name, latencies in found.items():
+            latencies.begin()
+            for _ in range(BLOCK):
+                if name == "noop":
+                    await timed(name, "noop", {})
+                else:
+                    claimed = await timed(name, "claim_task", {"worker": "bench"})
+                    await timed(name, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
     for connection in connections.values():
         connection.close()
-    return found["ours"], found["off"]
+    return found
 
 
 def _stdio(where: Path, rounds: int) -> list[Figure]:
     fill(where / "stdio.db", ready=9_000)
     ours = Stdio("-m", "taskqueue_mcp", "stdio", "--database", f"sqlite:///{where / 'stdio.db'}")
     nothing = Stdio("-m", "benchmarks.serving", "stdio")
-    found = Latencies()
+    mine, theirs = Latencies(), Latencies()
 
-    def timed(tool: str, arguments: dict[str, Any]) -> Any:
+    def timed(asked: Stdio, latencies: Latencies, tool: str, arguments: dict[str, Any]) -> Any:
         begin = time.perf_counter()
-        nothing.call("noop", {})
-        between = time.perf_counter()
-        answer = ours.call(tool, arguments)
-        found.took[tool].append((time.perf_counter() - between, between - begin))
+        answer = asked.call(tool, arguments)
+        latencies.note(tool, time.perf_counter() - begin)
         return answer
 
-    for _ in range(rounds * 60):
-        claimed = timed("claim_task", {"worker": "bench"})
-        timed("complete_task", {"lease": claimed["lease"], "result_summary": "done"})
+    for _ in range(rounds):
+        mine.begin()
+        theirs.begin()
+        for _ in range(BLOCK):
+            timed(nothing, theirs, "noop", {})
+        for _ in range(BLOCK):
+            claimed = timed(ours, mine, "claim_task", {"worker": "bench"})
+            timed(ours, mine, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
     ours.close()
     nothing.close()
-    return found.figures("stdio")
+    return _added("stdio", mine, theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,11 +14,13 @@ from pysqlite3 import dbapi2 as sqlite
 from taskqueue_mcp import leases, lifecycle
 from taskqueue_mcp.errors import Busy, InvalidInput
 from taskqueue_mcp.model import Completed, Reason, Status, Task
-from taskqueue_mcp.store import tasks
+from taskqueue_mcp.store import schedules, tasks
+from taskqueue_mcp.store.turns import Turns
 from tests.contract.desk import CLAUDE, Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
@@ -213,6 +216,30 @@ async def test_a_database_that_closes_finishes_what_it_accepted(open_queue: Open
     with pytest.raises(Busy, match="closed"):
         await database.write(adding("late"))
     assert len(await names(Desk(open_queue(), clock))) == 5
+
+
+async def test_processes_take_turns_at_the_file(folder: Path) -> None:
+    first, second = Turns(folder / "turn"), Turns(folder / "turn")
+    assert first.try_take()
+    assert not second.try_take()
+    assert not second.take(0.01)
+    first.give_back()
+    assert second.take(0.01)
+    assert not first.try_take()
+    second.close()  # as when its process is killed
+    assert first.try_take()
+    first.close()
+
+
+async def test_a_due_time_ends_once(desk: Desk) -> None:
+    planned = await desk.plan("report", "0 9 * * *")
+
+    def work(transaction: Transaction) -> list[bool]:
+        end = partial(schedules.record, transaction, planned.schedule.id, 5)
+        return [end("fired", None, 1), end("skipped", "why", 2)]
+
+    assert desk.queue.database.write_now(work) == [True, False]
+    assert await desk.rows("SELECT fate, reason, task_id FROM occurrences") == [("fired", None, 1)]
 
 
 # --- guarded statements

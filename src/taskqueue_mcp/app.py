@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -153,6 +154,7 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
 
 def run_stdio(settings: Settings, *, name: str | None, scopes: frozenset[Scope]) -> int:
     """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
+    gc.disable()  # a client waits: what is imported now stays, and looking through it took a tenth of the start
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
     _log_to_stderr()
@@ -173,6 +175,8 @@ async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope])
                 app.queue.waiters.stop()
                 built.listen.close()
 
+            gc.freeze()
+            gc.enable()
             await stdio.serve_stdio(built.server, on_stop=stop)
         finally:
             stop_updates()

@@ -173,6 +173,7 @@ async def test_the_last_word_may_be_the_beginning_of_one(desk: Desk) -> None:
 @pytest.mark.parametrize("status", ["cancelled", "retried"])
 async def test_a_task_is_found_whatever_became_of_it(desk: Desk, status: str) -> None:
     one = await desk.create("Count the sprockets")
+    assert await desk.found("sprockets") == [one.id]
     await desk.cancel(one, "The elevator is broken.")
     if status == "retried":
         await desk.decide(one, "retry")

@@ -755,6 +755,20 @@ async def test_an_edit_after_a_jump_back_runs_no_due_time_again(desk: Desk, cloc
     assert set(fates(ledger)) == {"fired"}
 
 
+async def test_a_due_time_that_ended_before_a_jump_back_is_left_alone_among_others(desk: Desk, clock: Clock) -> None:
+    await desk.plan("report", "0 * * * *", overlap="allow")
+    await desk.pass_time(HOUR)
+    before = await desk.ledger("report")
+    clock.set("2026-01-15T12:30:00Z")
+    await desk.plan("report", "*/20 * * * *", misfire="all")
+    clock.set("2026-01-15T13:30:00Z")
+    await desk.catch_up()
+    ledger = await desk.ledger("report")
+    assert [row.due_at for row in ledger] == [micros(f"2026-01-15T{time}:00Z") for time in ("12:40", "13:00", "13:20")]
+    assert ledger[1] == before[0]
+    assert {row.fate for row in (ledger[0], ledger[2])} == {Fate.LATE}
+
+
 async def test_an_edit_after_the_standing_run_was_cancelled_leaves_that_due_time_alone(desk: Desk) -> None:
     await desk.plan("report", "0 * * * *")
     await desk.cancel(await standing(desk))

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 
 async def parked(desk: Desk, count: int = 1) -> None:
-    """Let other tasks run until so many calls are parked."""
+    """Let other tasks run until so many calls have looked and are parked."""
     with anyio.fail_after(10):
         while sum(map(len, desk.queue.waiters._waiting.values())) < count:
             await anyio.lowlevel.checkpoint()
+        await desk.queue.database.write(lambda transaction: transaction.now)  # comes after what they asked for
+        await anyio.wait_all_tasks_blocked()
 
 
 async def test_a_parked_claim_gets_the_task_that_arrives(desk: Desk) -> None:

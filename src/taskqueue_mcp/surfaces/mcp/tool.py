@@ -64,6 +64,13 @@ class QueueTool(Tool):
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=view)
 
 
+async def _nothing() -> None:
+    """Stand where the SDK wants a function; `run` never calls it."""
+
+
+NOTHING = Tool.from_function(_nothing, name="nothing", description="nothing", structured_output=False)
+
+
 def make(
     name: str,
     description: str,
@@ -76,13 +83,12 @@ def make(
     idempotent: bool = False,
 ) -> QueueTool:
     """Build a tool from its handler."""
-    plain = Tool.from_function(_nothing, name=name, description=description, structured_output=False)
     return QueueTool(
         fn=_nothing,
         name=name,
         description=description,
         parameters=arguments.schema(model),
-        fn_metadata=plain.fn_metadata,
+        fn_metadata=NOTHING.fn_metadata,
         is_async=True,
         annotations=_annotations(read_only=read_only, destructive=destructive, idempotent=idempotent),
         handler=handler,
@@ -98,10 +104,6 @@ def _annotations(*, read_only: bool, destructive: bool, idempotent: bool) -> Too
     return ToolAnnotations(
         destructive_hint=destructive, idempotent_hint=True if idempotent else None, open_world_hint=False
     )
-
-
-async def _nothing() -> None:
-    """Stand where the SDK wants a function; `run` never calls it."""
 
 
 _read = arguments.read
