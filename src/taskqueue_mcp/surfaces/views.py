@@ -34,8 +34,7 @@ def instant(at: Micros | None) -> str | None:
     """Return an instant as ISO 8601 in UTC with milliseconds."""
     if at is None:
         return None
-    moment = EPOCH + timedelta(microseconds=at)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return (EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def name(task_id: int) -> str:
