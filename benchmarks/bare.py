@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysqlite3 import dbapi2 as sqlite
 
-from taskqueue_mcp.store import attempts, events, open_database, tasks
+from taskqueue_mcp.store import attempts, events, open_database, queues, tasks
 from taskqueue_mcp.store.dialect import SQLITE
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Loop:
             run("BEGIN IMMEDIATE")
             for _ in range(batch):
                 self.create()
+            self.count(batch)
             run("COMMIT")
             run("BEGIN IMMEDIATE")
             held = [self.claim(f"w{number}") for number in range(batch)]
@@ -54,7 +55,11 @@ class Loop:
             run("BEGIN IMMEDIATE")
             for each in held:
                 self.complete(each)
+            self.count(-batch)
             run("COMMIT")
+
+    def count(self, added: int) -> None:
+        raise NotImplementedError
 
     def create(self) -> None:
         raise NotImplementedError
@@ -74,7 +79,6 @@ class Same(Loop):
 
     def create(self) -> None:
         now = _now()
-        assert self._run(tasks.QUEUE_ROOM, {"queue": "default", "limit": 10_000, "inner": 0})
         row = self._run(tasks.INSERT, {
             "title": TITLE, "task_type": "task", "executor": "claude", "queue": "default", "priority": "medium",
             "status": "ready", "reason": None, "run_at": now, "sort_at": now, "max_attempts": 3, "blockers": 0,
@@ -93,12 +97,12 @@ class Same(Loop):
         now = _now()
         self._run(tasks.NEXT_INSTANTS, {})
         self._run(tasks.UNTOUCHED, {"principal": PRINCIPAL, "worker": worker, "now": now, "window": 60_000_000})
+        lease_hash = _lease_hash()
         row = self._run(tasks.TAKE_ANY, {
-            "worker": worker, "principal": PRINCIPAL, "unset": "-", "now": now, "lease_micros": LEASE_MICROS,
-            "lease_seconds": 900, "claim_id": None,
+            "worker": worker, "principal": PRINCIPAL, "lease_hash": lease_hash, "now": now,
+            "lease_micros": LEASE_MICROS, "lease_seconds": 900, "claim_id": None,
         })[0]  # fmt: skip
-        task_id, attempt, lease_hash = row[0], row[9], _lease_hash()
-        self._run(tasks.SET_LEASE, {"id": task_id, "attempt": attempt, "lease_hash": lease_hash, "was": "-"})
+        task_id, attempt = row[0], row[9]
         self._run(tasks.FETCH_BODY, {"id": task_id})
         self._run(attempts.OPEN, {
             "task_id": task_id, "attempt": attempt, "principal": PRINCIPAL, "worker": worker, "claim_id": None,
@@ -123,8 +127,14 @@ class Same(Loop):
             "result_path": None, "result_data": None, "usage": None, "task_id": task_id, "attempt": attempt,
         })  # fmt: skip
         self._event(task_id, 3, attempt, "completed", now, f'{{"summary": "{SUMMARY}"}}')
-        self._run(tasks.QUEUE_LEFT, {"queue": "default"})
         self._run(tasks.WAITED_FOR, {"id": task_id})
+
+    def count(self, added: int) -> None:
+        if added > 0:
+            self._run(queues.STATE, {"queue": "default"})
+        assert self._connection.execute(
+            SQLITE.render(queues.COUNT)[0], {"queue": "default", "added": added, "limit": 10_000}
+        ).rowcount
 
     def _event(self, task_id: int, seq: int, attempt: int | None, kind: str, now: int, data: str) -> None:
         self._run(events.RECORD, {
@@ -140,7 +150,7 @@ class Same(Loop):
 class Fewest(Loop):
     """The fewest statements that leave the same rows: nothing is checked, read or handed to anyone."""
 
-    ROOM = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = 'default' AND open_tasks < 10000"
+    COUNT = "UPDATE queues SET open_tasks = open_tasks + ? WHERE name = 'default' AND open_tasks < 10000"
     TASK = """
     INSERT INTO tasks (title, task_type, executor, queue, priority, status, run_at, sort_at, max_attempts, created_by,
                        created_at)
@@ -173,11 +183,12 @@ class Fewest(Loop):
     UPDATE attempts SET ended_at = ?, outcome = 'completed', settle_hash = ?, result_summary = ?
      WHERE task_id = ? AND attempt = ? AND ended_at IS NULL
     """
-    LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = 'default'"
+
+    def count(self, added: int) -> None:
+        assert self._connection.execute(self.COUNT, (added,)).rowcount == 1
 
     def create(self) -> None:
         run, now = self._connection.execute, _now()
-        assert run(self.ROOM).rowcount == 1
         task_id = run(self.TASK, (TITLE, now, now, PRINCIPAL, now)).lastrowid
         run(self.BODY, (task_id, INSTRUCTIONS))
         run(self.EVENT, (task_id, 1, None, "created", PRINCIPAL, now, '{"status": "ready"}'))
@@ -195,7 +206,6 @@ class Fewest(Loop):
         assert run(self.SETTLE, (now, SUMMARY, task_id, attempt, lease_hash, PRINCIPAL)).rowcount == 1
         run(self.END, (now, _digest(), SUMMARY, task_id, attempt))
         run(self.EVENT, (task_id, 3, attempt, "completed", PRINCIPAL, now, f'{{"summary": "{SUMMARY}"}}'))
-        run(self.LEFT)
 
 
 def _now() -> int:

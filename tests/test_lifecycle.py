@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,7 +63,7 @@ DECISIONS: dict[str, tuple[Callable[[Task], Change], set[str], Status, Reason | 
 
 def standing(where: str) -> Task:
     status, reason = STANDS[where]
-    return replace(TASK, status=status, reason=reason)
+    return TASK._replace(status=status, reason=reason)
 
 
 @pytest.mark.parametrize("where", list(STANDS))
@@ -110,31 +109,31 @@ def test_an_outcome_says_what_becomes_of_the_task(
 
 @pytest.mark.parametrize(("failures", "status"), [(0, Status.PENDING), (1, Status.PENDING), (2, Status.FAILED)])
 def test_the_last_failure_is_the_one_that_uses_the_attempts_up(failures: int, status: Status) -> None:
-    task = replace(standing("in_progress"), failures=failures)
+    task = standing("in_progress")._replace(failures=failures)
     assert lifecycle.settle(task, Failed("It broke."), NOW, DELAY).status is status
     assert lifecycle.lose(task, NOW, DELAY).status is status
 
 
 def test_a_confirmed_lease_that_ran_out_is_a_failure() -> None:
-    task = replace(standing("in_progress"), worker="w1")
+    task = standing("in_progress")._replace(worker="w1")
     assert lifecycle.lose(task, NOW, DELAY) == Change(Status.PENDING, Reason.RETRY, NOW + DELAY, 2, 3, "w1 went silent")
 
 
 def test_a_claim_that_was_never_confirmed_is_a_hand_back() -> None:
-    task = replace(standing("in_progress"), confirmed=False)
+    task = standing("in_progress")._replace(confirmed=False)
     change = lifecycle.lose(task, NOW, DELAY)
     assert (change.status, change.run_at, change.failures, change.handbacks) == (Status.PENDING, NOW, 1, 4)
 
 
 @pytest.mark.parametrize("outcome", [Returned(Reason.QUOTA), Returned(Reason.SNOOZE), Returned(None)])
 def test_twenty_hand_backs_are_free_and_the_next_one_asks_a_person(outcome: Returned) -> None:
-    last = replace(standing("in_progress"), handbacks=MOST_HANDBACKS - 1)
+    last = standing("in_progress")._replace(handbacks=MOST_HANDBACKS - 1)
     assert lifecycle.settle(last, outcome, NOW, DELAY).status is Status.PENDING
-    over = replace(last, handbacks=MOST_HANDBACKS)
+    over = last._replace(handbacks=MOST_HANDBACKS)
     change = lifecycle.settle(over, outcome, NOW, DELAY)
     assert (change.status, change.reason, change.failures) == (Status.WAITING, Reason.QUESTION, 1)
     assert "20 times" in (change.question or "")
-    assert lifecycle.lose(replace(over, confirmed=False), NOW, DELAY).status is Status.WAITING
+    assert lifecycle.lose(over._replace(confirmed=False), NOW, DELAY).status is Status.WAITING
 
 
 def test_a_question_waits_for_a_person() -> None:
@@ -144,22 +143,22 @@ def test_a_question_waits_for_a_person() -> None:
 
 
 def test_an_answer_gives_new_hand_backs_and_forgives_no_failure() -> None:
-    change = lifecycle.answered(replace(standing("question"), handbacks=21), NOW)
+    change = lifecycle.answered(standing("question")._replace(handbacks=21), NOW)
     assert (change.run_at, change.failures, change.handbacks) == (NOW, 1, 0)
 
 
 def test_a_retry_starts_with_a_fresh_count() -> None:
-    change = lifecycle.reopen(replace(standing("failed"), failures=3, handbacks=9), NOW)
+    change = lifecycle.reopen(standing("failed")._replace(failures=3, handbacks=9), NOW)
     assert (change.run_at, change.failures, change.handbacks, change.error) == (NOW, 0, 0, None)
 
 
 def test_running_now_is_never_later_than_before() -> None:
-    assert lifecycle.hasten(replace(standing("retry"), run_at=LATER), NOW).run_at == NOW
-    assert lifecycle.hasten(replace(standing("retry"), run_at=NOW - 9), NOW).run_at == NOW - 9
+    assert lifecycle.hasten(standing("retry")._replace(run_at=LATER), NOW).run_at == NOW
+    assert lifecycle.hasten(standing("retry")._replace(run_at=NOW - 9), NOW).run_at == NOW - 9
 
 
 def test_an_approval_keeps_the_time() -> None:
-    assert lifecycle.approve(replace(standing("approval"), run_at=LATER)).run_at == LATER
+    assert lifecycle.approve(standing("approval")._replace(run_at=LATER)).run_at == LATER
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -255,7 +254,6 @@ def done(task: Task) -> lifecycle.Change:
         {"attempt": 2},
         {"attempt": 0},
         {"lease_hash": "another"},
-        {"lease_hash": tasks.UNSET_LEASE},
         {"principal": "codex"},
         {"id": 999},
     ],
@@ -268,12 +266,12 @@ async def test_a_statement_under_a_lease_changes_nothing_without_all_of_it(
     before = await desk.snapshot()
     given = {
         "attempt": 1,
-        "lease_hash": leases.digest(claim.lease),
+        "lease_hash": leases.parse(claim.lease).hash,
         "principal": "claude",
         "id": claim.task.id,
         **stale,
     }
-    task = replace(claim.task, attempt=given["attempt"], id=given["id"])
+    task = claim.task._replace(attempt=given["attempt"], id=given["id"])
 
     def work(transaction: Transaction) -> Task | None:
         if statement == "settle":
@@ -295,7 +293,7 @@ async def test_a_statement_under_a_lease_changes_nothing_without_all_of_it(
 
 async def test_a_statement_under_a_lease_changes_nothing_of_a_task_that_is_not_in_progress(desk: Desk) -> None:
     claim = await desk.start()
-    hashed = leases.digest(claim.lease)
+    hashed = leases.parse(claim.lease).hash
     await desk.complete(claim)
     before = await desk.snapshot()
 
@@ -314,7 +312,7 @@ async def test_a_statement_under_a_lease_changes_nothing_of_a_task_that_is_not_i
 async def test_a_move_changes_nothing_of_a_task_that_has_moved(desk: Desk, stale: dict[str, Any]) -> None:
     claim = await desk.start()
     before = await desk.snapshot()
-    task = replace(claim.task, **stale)
+    task = claim.task._replace(**stale)
     change = lifecycle.cancel(claim.task, "")
     assert desk.queue.database.write_now(lambda t: tasks.move(t, task, change)) is None
     assert await desk.snapshot() == before
@@ -325,7 +323,7 @@ async def test_a_move_changes_nothing_of_a_task_that_has_moved(desk: Desk, stale
 async def test_a_redelivery_changes_nothing_of_another_attempt(desk: Desk, stale: dict[str, Any]) -> None:
     claim = await desk.start()
     before = await desk.snapshot()
-    task = replace(claim.task, **stale)
+    task = claim.task._replace(**stale)
     assert desk.queue.database.write_now(lambda t: tasks.readdress(t, task, "another", 9)) is None
     assert await desk.snapshot() == before
 
@@ -344,7 +342,7 @@ async def test_an_unblocking_changes_nothing_of_a_task_that_has_moved(desk: Desk
     before = await desk.snapshot()
 
     def work(transaction: Transaction) -> list[Task | None]:
-        stale = (replace(task, seq=9), other)
+        stale = (task._replace(seq=9), other)
         return [tasks.unblock(transaction, one, 0, Status.PENDING, Reason.SCHEDULED) for one in stale]
 
     assert desk.queue.database.write_now(work) == [None, None]
@@ -357,7 +355,7 @@ async def test_a_run_that_has_begun_is_not_retargeted(desk: Desk) -> None:
         "title": "x", "task_type": "x", "executor": "x", "queue": "default", "priority": "low", "max_attempts": 1,
         "serial_key": None, "reason": "scheduled", "due_at": 5, "sort_at": 5,
     }  # fmt: skip
-    stale = replace(task, seq=9)
+    stale = task._replace(seq=9)
     assert desk.queue.database.write_now(lambda t: tasks.retarget(t, stale, values)) is None
     await desk.decide(task, "run_now")
     claim = await desk.take()
@@ -366,12 +364,6 @@ async def test_a_run_that_has_begun_is_not_retargeted(desk: Desk) -> None:
     assert after.status is Status.PENDING
     assert desk.queue.database.write_now(lambda t: tasks.retarget(t, after, values)) is None
     assert await desk.task(task) == after
-
-
-async def test_a_lease_is_set_once(desk: Desk) -> None:
-    claim = await desk.start()
-    desk.queue.database.write_now(lambda t: tasks.set_lease(t, claim.task, "another"))
-    assert (await desk.complete(claim)).status is Status.COMPLETED
 
 
 OPEN_TWICE = """
@@ -423,23 +415,13 @@ async def test_the_database_itself_refuses(desk: Desk, what: str) -> None:
 
 
 def test_a_lease_by_claim_id_is_the_same_again_and_without_one_never() -> None:
-    assert leases.write(7, 1, "c1", "salt") == leases.write(7, 1, "c1", "salt")
-    assert len({leases.write(7, 1, None, "salt") for _ in range(100)}) == 100
-    others = {
-        leases.write(*given)
-        for given in (
-            (7, 1, "c1", "salt"),
-            (8, 1, "c1", "salt"),
-            (7, 2, "c1", "salt"),
-            (7, 1, "c2", "salt"),
-            (7, 1, "c1", "other"),
-        )
-    }
-    assert len({lease.rpartition(".")[2] for lease in others}) == 5
+    assert leases.new_secret("c1", "salt") == leases.new_secret("c1", "salt")
+    assert len({leases.new_secret(None, "salt") for _ in range(100)}) == 100
+    assert len({leases.new_secret(*given) for given in (("c1", "salt"), ("c2", "salt"), ("c1", "other"))}) == 3
 
 
 def test_a_lease_names_its_task_and_attempt() -> None:
-    lease = leases.parse(leases.write(142, 3, None, "salt"))
+    lease = leases.parse(leases.write(142, 3, leases.new_secret(None, "salt")))
     assert (lease.task_id, lease.attempt) == (142, 3)
     assert CLAUDE.name not in lease.hash
     assert len({leases.new_salt() for _ in range(100)}) == 100

@@ -17,7 +17,7 @@ LEASE = re.compile(r"T-([1-9][0-9]{0,17})\.([1-9][0-9]{0,8})\.([a-z2-7]{26})")
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A parsed lease: which attempt of which task, and the hash of the whole text."""
+    """A parsed lease: which attempt of which task, and the hash of its secret."""
 
     task_id: int
     attempt: int
@@ -33,18 +33,21 @@ def parse(text: str) -> Lease:
     match = LEASE.fullmatch(text.strip())
     if match is None:
         raise InvalidInput("lease: not a lease; pass the `lease` that claim_task returned, unchanged")
-    return Lease(int(match[1]), int(match[2]), digest(match[0]))
+    return Lease(int(match[1]), int(match[2]), digest(match[3]))
 
 
-def write(task_id: int, attempt: int, claim_id: str | None, salt: str) -> str:
-    """Return the lease of an attempt; the same `claim_id` and `salt` give the same lease again."""
+def new_secret(claim_id: str | None, salt: str) -> str:
+    """Return the secret of an attempt's lease; the same `claim_id` and `salt` give the same one again."""
     if claim_id is None:
         secret = secrets.token_bytes(SECRET_BYTES)
     else:
-        message = f"{task_id}.{attempt}.{claim_id}".encode()
-        secret = hmac.digest(salt.encode(), message, hashlib.sha256)[:SECRET_BYTES]
-    text = base64.b32encode(secret).decode().rstrip("=").lower()
-    return f"T-{task_id}.{attempt}.{text}"
+        secret = hmac.digest(salt.encode(), claim_id.encode(), hashlib.sha256)[:SECRET_BYTES]
+    return base64.b32encode(secret).decode().rstrip("=").lower()
+
+
+def write(task_id: int, attempt: int, secret: str) -> str:
+    """Return the lease of an attempt."""
+    return f"T-{task_id}.{attempt}.{secret}"
 
 
 def new_salt() -> str:

@@ -30,7 +30,7 @@ from taskqueue_mcp.errors import (
 )
 from taskqueue_mcp.lifecycle import MOST_HANDBACKS
 from taskqueue_mcp.model import FINAL, Event, Reason, Status, Task
-from taskqueue_mcp.store import Database, lists, open_database
+from taskqueue_mcp.store import Database, open_database, queues
 from taskqueue_mcp.store.rows import EVENT, TASK, as_event, as_task
 from taskqueue_mcp.taskqueue import (
     Claim,
@@ -222,7 +222,7 @@ class History(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         for queue in QUEUES:
-            self.write(lambda t, name=queue: lists.set_queue_state(t, name, "open"))
+            self.write(lambda t, name=queue: queues.set_state(t, name, "open"))
 
     @rule(name=A(WEIGHTED), data=st.data())
     def step(self, name: str, data: st.DataObject) -> None:
@@ -319,7 +319,7 @@ class History(RuleBasedStateMachine):
             assert isinstance(done, WrongStatus) == (self.before.tasks[task_id].status in FINAL)
 
     def set_queue(self, queue: str, state: str) -> None:
-        self.write(lists.set_queue_state, name=queue, state=state)
+        self.write(queues.set_state, name=queue, state=state)
 
     # --- answer
 

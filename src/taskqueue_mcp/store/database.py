@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from taskqueue_mcp.store.inspection import Facts
+    from taskqueue_mcp.store.queues import Count
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -23,6 +24,10 @@ class Transaction(Protocol):
     @property
     def now(self) -> int:
         """The database's clock, in microseconds since the epoch, read once for this work."""
+
+    @property
+    def counts(self) -> dict[str, Count]:
+        """What the works of this commit have counted on queues; stored with it."""
 
     def first(self, sql: str, params: Params = NOTHING) -> Row | None:
         """Run a statement and return its first row, or None."""

@@ -29,10 +29,6 @@ SELECT rowid FROM search WHERE search MATCH :match AND rowid < :before ORDER BY 
 
 COUNTS = "SELECT queue, status, count(*) FROM tasks GROUP BY queue, status"
 QUEUES = "SELECT name, state, open_tasks FROM queues ORDER BY name"
-SET_STATE = """
-INSERT INTO queues (name, state) VALUES (:name, :state)
-ON CONFLICT (name) DO UPDATE SET state = excluded.state
-"""
 NAMES_LIKE = "SELECT id FROM tasks WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT 50"
 
 WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -143,11 +139,6 @@ def queues(transaction: Transaction) -> list[QueueCount]:
     return [
         QueueCount(name, state, open_tasks, counts.get(name, {})) for name, state, open_tasks in transaction.all(QUEUES)
     ]
-
-
-def set_queue_state(transaction: Transaction, name: str, state: str) -> None:
-    """Open, pause or drain a queue; a queue that was never used is made."""
-    transaction.run(SET_STATE, {"name": name, "state": state})
 
 
 def ids_starting(transaction: Transaction, prefix: str) -> list[int]:

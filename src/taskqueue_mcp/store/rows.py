@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.model import (
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 def columns(noun: type[Any], prefix: str = "") -> str:
     """Return the select list that fills `noun`."""
-    return ", ".join(prefix + field.name for field in fields(noun))
+    return ", ".join(prefix + name for name in names(noun))
+
+
+def names(noun: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a noun, be it a dataclass or a named tuple."""
+    return tuple(field.name for field in fields(noun)) if is_dataclass(noun) else noun._fields
 
 
 TASK = columns(Task)
@@ -40,13 +45,12 @@ SCHEDULE = columns(Schedule)
 OCCURRENCE = columns(Occurrence)
 TEMPLATE = columns(Template)
 
-_NAMES = [field.name for field in fields(Task)]
-_STATUS = _NAMES.index("status")
-_REASON = _NAMES.index("reason")
-_CONFIRMED = _NAMES.index("confirmed")
+_STATUS = Task._fields.index("status")
+_REASON = Task._fields.index("reason")
+_CONFIRMED = Task._fields.index("confirmed")
 _STATUSES = {status.value: status for status in Status}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
-_TAGS = [field.name for field in fields(Body)].index("tags")
+_TAGS = Body._fields.index("tags")
 
 
 def as_task(row: Row) -> Task:
@@ -55,14 +59,14 @@ def as_task(row: Row) -> Task:
     values[_STATUS] = _STATUSES[values[_STATUS]]
     values[_REASON] = _REASONS[values[_REASON]]
     values[_CONFIRMED] = values[_CONFIRMED] == 1
-    return Task(*values)
+    return Task._make(values)
 
 
 def as_body(row: Row) -> Body:
     """Build a body from the columns of `BODY`."""
     values = list(row)
     values[_TAGS] = tuple(json.loads(values[_TAGS])) if values[_TAGS] else ()
-    return Body(*values)
+    return Body._make(values)
 
 
 def as_attempt(row: Row) -> Attempt:

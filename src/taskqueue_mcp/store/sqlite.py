@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.errors import Busy, DatabaseRefused
-from taskqueue_mcp.store import faults, migrate, startup
+from taskqueue_mcp.store import faults, migrate, queues, startup
 from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal, Work
 from taskqueue_mcp.store.dialect import SQLITE
 from taskqueue_mcp.store.turns import Turns
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskqueue_mcp.store.inspection import Facts
+    from taskqueue_mcp.store.queues import Count
 
 T = TypeVar("T")
 
@@ -56,13 +57,14 @@ def wall_clock() -> int:
 class SqliteTransaction:
     """The statements of one work. `now` is the injected clock, read once."""
 
-    __slots__ = ("_execute", "_executemany", "now", "signals")
+    __slots__ = ("_execute", "_executemany", "counts", "now", "signals")
 
-    def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal]) -> None:
+    def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal], counts: dict[str, Count]) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self.now = now
         self.signals = signals
+        self.counts = counts
 
     def first(self, sql: str, params: Params = NOTHING) -> Row | None:
         """Run a statement to its end and return its first row, or None."""
@@ -139,6 +141,12 @@ class _Batch:
 
     works: list[_Waiting]
     signals: set[Signal] = field(default_factory=set)
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Forget what the works have signalled and counted: they are undone."""
+        self.signals.clear()
+        self.counts.clear()
 
 
 class Undone(Exception):
@@ -369,30 +377,34 @@ class SqliteDatabase:
         several = len(batch.works) > 1
         try:
             for waiting in batch.works:
-                self._run(waiting, batch.signals, several=several, apart=apart)
+                self._run(waiting, batch, several=several, apart=apart)
+            if batch.counts:
+                queues.write_counts(SqliteTransaction(connection, 0, batch.signals, batch.counts))
             connection.execute("COMMIT")
         except Spoilt:
             connection.execute("ROLLBACK")
-            batch.signals.clear()
+            batch.forget()
             raise
         except (sqlite.Error, Undone) as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            batch.signals.clear()
+            batch.forget()
             if several:
                 raise Undone from error
             self._fail(batch.works, error)
 
-    def _run(self, waiting: _Waiting, signals: set[Signal], *, several: bool, apart: bool) -> None:
+    def _run(self, waiting: _Waiting, batch: _Batch, *, several: bool, apart: bool) -> None:
         connection = self._connection
         own: set[Signal] = set()
+        counts = batch.counts.copy()
         if apart:
             connection.execute("SAVEPOINT work")
         before = connection.total_changes
         try:
             waiting.error = None
-            waiting.result = waiting.work(SqliteTransaction(connection, self._clock(), own))
-            signals |= own
+            waiting.result = waiting.work(SqliteTransaction(connection, self._clock(), own, counts))
+            batch.signals |= own
+            batch.counts = counts
         except Exception as error:
             waiting.error = self._translate(error)
             if not connection.in_transaction:
@@ -509,7 +521,7 @@ class SqliteDatabase:
     def _read_on(self, connection: sqlite.Connection, work: Work[T]) -> T:
         connection.execute("BEGIN")
         try:
-            return work(SqliteTransaction(connection, self._clock(), set()))
+            return work(SqliteTransaction(connection, self._clock(), set(), {}))
         except sqlite.Error as error:
             translated = self._translate(error)
             raise translated from error

@@ -62,7 +62,7 @@ _TAKE = (
     """
 UPDATE tasks
    SET status = 'in_progress', attempt = attempt + 1, worker = :worker, lease_principal = :principal,
-       lease_hash = :unset, lease_expires_at = {now} + :lease_micros, lease_seconds = :lease_seconds,
+       lease_hash = :lease_hash, lease_expires_at = {now} + :lease_micros, lease_seconds = :lease_seconds,
        confirmed = 0, claim_id = :claim_id, claimed_at = {now}, progress = NULL, message = NULL, seq = seq + 1
  WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND %s
               ORDER BY sort_at, id LIMIT 1 {skip_locked})
@@ -81,11 +81,6 @@ TAKE_OF_TYPES_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:task_type:type
 TAKE_FOR_EXECUTORS = _TAKE % f"{_OPEN_QUEUES} AND {{among:executor:executors}}"
 TAKE_FOR_EXECUTORS_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:executor:executors}}"
 TAKE_ONE = _TAKE % f"id = :id AND {_OPEN_QUEUES}"
-
-SET_LEASE = """
-UPDATE tasks SET lease_hash = :lease_hash
- WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND lease_hash = :was
-"""
 
 MOVE = f"""
 UPDATE tasks
@@ -158,16 +153,6 @@ UPDATE tasks SET blockers = :blockers, status = :status, reason = :reason, seq =
 RETURNING {TASK}
 """
 
-QUEUE_ROOM = """
-UPDATE queues SET open_tasks = open_tasks + 1
- WHERE name = :queue AND open_tasks < :limit AND (state <> 'draining' OR :inner = 1)
-RETURNING state
-"""
-QUEUE_STATE = "SELECT state, open_tasks FROM queues WHERE name = :queue"
-QUEUE_NEW = "INSERT INTO queues (name, open_tasks) VALUES (:queue, 1) ON CONFLICT (name) DO NOTHING"
-QUEUE_LEFT = "UPDATE queues SET open_tasks = open_tasks - 1 WHERE name = :queue"
-QUEUE_BACK = "UPDATE queues SET open_tasks = open_tasks + 1 WHERE name = :queue"
-
 ONE_MORE_CHILD = "UPDATE tasks SET children = children + 1 WHERE id = :id AND children < :limit RETURNING id"
 ONE_MORE_DESCENDANT = (
     "UPDATE tasks SET descendants = descendants + 1 WHERE id = :id AND descendants < :limit RETURNING id"
@@ -211,7 +196,6 @@ UPDATE bodies
 """
 UNTAG = "DELETE FROM task_tags WHERE task_id = :task_id"
 
-UNSET_LEASE = "-"
 MICROS = 1_000_000
 
 
@@ -305,12 +289,12 @@ def expired(transaction: Transaction, limit: int) -> list[Task]:
     return [as_task(row) for row in transaction.all(EXPIRED, {"limit": limit})]
 
 
-def take(transaction: Transaction, taking: Taking) -> Task | None:
-    """Move the first ready task that fits to `in_progress`; its lease hash is set by `set_lease`."""
+def take(transaction: Transaction, taking: Taking, lease_hash: str) -> Task | None:
+    """Move the first ready task that fits to `in_progress`, under the lease with this hash."""
     params = {
         "worker": taking.worker,
         "principal": taking.principal,
-        "unset": UNSET_LEASE,
+        "lease_hash": lease_hash,
         "lease_micros": taking.first_seconds * MICROS,
         "lease_seconds": taking.lease_seconds,
         "claim_id": taking.claim_id,
@@ -334,11 +318,6 @@ def _take_statement(taking: Taking) -> str:
     if taking.executors:
         return TAKE_FOR_EXECUTORS_FROM_QUEUES if taking.queues else TAKE_FOR_EXECUTORS
     return TAKE_FROM_QUEUES if taking.queues else TAKE_ANY
-
-
-def set_lease(transaction: Transaction, task: Task, lease_hash: str) -> None:
-    """Store the hash of the lease of the attempt that was just taken."""
-    transaction.run(SET_LEASE, {"id": task.id, "attempt": task.attempt, "lease_hash": lease_hash, "was": UNSET_LEASE})
 
 
 def move(transaction: Transaction, task: Task, change: Change) -> Task | None:
@@ -485,31 +464,6 @@ def depends_on(transaction: Transaction, task_id: int) -> list[int]:
 def statuses(transaction: Transaction, ids: tuple[int, ...]) -> dict[int, Status]:
     """Return the status of each task that exists."""
     return {row[0]: Status(row[1]) for row in transaction.all(STATUSES, {"ids": json.dumps(ids)})}
-
-
-def enter_queue(transaction: Transaction, queue: str, limit: int, *, inner: bool) -> tuple[str, int] | None:
-    """Count one more open task in `queue`; `(state, open tasks)` when there is no room for it.
-
-    `inner` is work that belongs to accepted work (children, occurrences): a draining queue still takes it.
-    """
-    params = {"queue": queue, "limit": limit, "inner": int(inner)}
-    if transaction.first(QUEUE_ROOM, params) is not None:
-        return None
-    state = transaction.first(QUEUE_STATE, {"queue": queue})
-    if state is not None:
-        return state[0], state[1]
-    transaction.run(QUEUE_NEW, {"queue": queue})
-    return None
-
-
-def leave_queue(transaction: Transaction, queue: str) -> None:
-    """Count one open task less in `queue`."""
-    transaction.run(QUEUE_LEFT, {"queue": queue})
-
-
-def return_to_queue(transaction: Transaction, queue: str) -> None:
-    """Count a reopened task in `queue`; a reopened task is never refused."""
-    transaction.run(QUEUE_BACK, {"queue": queue})
 
 
 def one_more_child(transaction: Transaction, parent_id: int, limit: int) -> bool:

@@ -80,20 +80,21 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     again = _again(transaction, rules, caller, request)
     if again is not None:
         return again
-    task = tasks.take(transaction, taking)
+    salt = leases.new_salt()
+    secret = leases.new_secret(taking.claim_id, salt)
+    lease_hash = leases.digest(secret)
+    task = tasks.take(transaction, taking, lease_hash)
     if task is None:
         if taking.task_id is not None:
             raise _not_claimable(moving.fetch(transaction, taking.task_id))
         return None
-    salt = leases.new_salt()
-    lease = leases.write(task.id, task.attempt, task.claim_id, salt)
-    tasks.set_lease(transaction, task, leases.digest(lease))
+    lease = leases.write(task.id, task.attempt, secret)
     body = tasks.fetch_body(transaction, task.id)
     procedure = _pin(rules, body)
     pinned = None
     if procedure is not None and procedure.sha256 is not None and procedure.text is not None:
         pinned = (procedure.path, procedure.sha256, procedure.text)
-    attempts.begin(transaction, task, salt, leases.digest(lease), pinned)
+    attempts.begin(transaction, task, salt, lease_hash, pinned)
     events.record(transaction, task, "claimed", caller.name, {"worker": task.worker} if task.worker else None)
     if task.schedule_id is not None:
         schedules.unwatch(transaction, task.id)
@@ -139,19 +140,19 @@ def _repeat(transaction: Transaction, rules: Rules, task: Task) -> Claim:
     """Return the same lease again: it follows from the claim id and the attempt's salt."""
     proof = attempts.proof(transaction, task.id, task.attempt)
     assert proof is not None  # noqa: S101 - every task in progress has its attempt
-    lease = leases.write(task.id, task.attempt, proof.claim_id, proof.salt)
+    lease = leases.write(task.id, task.attempt, leases.new_secret(proof.claim_id, proof.salt))
     return _hand_out_again(transaction, rules, task, lease)
 
 
 def _redeliver(transaction: Transaction, rules: Rules, task: Task) -> Claim | None:
     """Give the untouched attempt a new lease; the one that was lost is not valid any more."""
-    lease = leases.write(task.id, task.attempt, None, "")
-    after = tasks.readdress(transaction, task, leases.digest(lease), task.lease_seconds)
+    secret = leases.new_secret(None, "")
+    after = tasks.readdress(transaction, task, leases.digest(secret), task.lease_seconds)
     if after is None:
         return None
-    attempts.new_lease(transaction, task.id, task.attempt, leases.digest(lease))
+    attempts.new_lease(transaction, task.id, task.attempt, leases.digest(secret))
     events.record(transaction, after, "redelivered", after.lease_principal or events.SYSTEM)
-    return _hand_out_again(transaction, rules, after, lease)
+    return _hand_out_again(transaction, rules, after, leases.write(task.id, task.attempt, secret))
 
 
 def _hand_out_again(transaction: Transaction, rules: Rules, task: Task, lease: str) -> Claim:

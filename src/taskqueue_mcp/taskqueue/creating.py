@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, LimitReached
 from taskqueue_mcp.model import FINAL, Reason, Status, Task
-from taskqueue_mcp.store import attempts, events, tasks
+from taskqueue_mcp.store import attempts, events, queues, tasks
 from taskqueue_mcp.taskqueue import holding, merging
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue.rules import Rules
 
 APPROVAL = "May this task run?"
-FOREVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def _ancestry(transaction: Transaction, rules: Rules, caller: Caller, new: NewTa
 
 
 def _enter(transaction: Transaction, queue: str, limit: int, *, inner: bool) -> None:
-    full = tasks.enter_queue(transaction, queue, limit, inner=inner)
+    full = queues.enter(transaction, queue, limit, inner=inner)
     if full is None:
         return
     state, open_tasks = full
@@ -181,7 +180,7 @@ def occurrence(
     serial_key: str | None, *, paused: bool,
 ) -> Task:  # fmt: skip
     """Store the task that stands for a due time of a schedule; no limit makes a schedule miss."""
-    tasks.enter_queue(transaction, merged.queue, FOREVER, inner=True)
+    queues.enter(transaction, merged.queue, queues.NO_LIMIT, inner=True)
     task = tasks.insert(
         transaction,
         {

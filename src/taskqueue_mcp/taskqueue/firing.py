@@ -10,7 +10,7 @@ from taskqueue_mcp import cron as crons
 from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import TaskQueueError, WrongStatus
 from taskqueue_mcp.model import FINAL, Fate, Micros, Misfire, Overlap, Reason, Schedule, Task
-from taskqueue_mcp.store import events, schedules, tasks
+from taskqueue_mcp.store import events, queues, schedules, tasks
 from taskqueue_mcp.taskqueue import creating, merging, moving
 from taskqueue_mcp.taskqueue.merging import Merged, Wanted
 
@@ -214,8 +214,8 @@ def _retarget(
     row = merged.row()
     row["serial_key"] = serial_key(schedule.id, schedule.overlap, merged.serial_key)
     if merged.queue != standing.queue:
-        tasks.leave_queue(transaction, standing.queue)
-        tasks.enter_queue(transaction, merged.queue, creating.FOREVER, inner=True)
+        queues.leave(transaction, standing.queue)
+        queues.enter(transaction, merged.queue, queues.NO_LIMIT, inner=True)
     task = tasks.retarget(
         transaction,
         standing,

@@ -8,7 +8,7 @@ from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import NotFound, WrongStatus
 from taskqueue_mcp.lifecycle import Change
 from taskqueue_mcp.model import FINAL, Reason, Status, Task
-from taskqueue_mcp.store import attempts, events, tasks
+from taskqueue_mcp.store import attempts, events, queues, tasks
 
 if TYPE_CHECKING:
     from taskqueue_mcp.store import Transaction
@@ -55,10 +55,10 @@ def follow(transaction: Transaction, before: Task, after: Task) -> Task:
         if head is not None:
             _make_ready(transaction, head)
     if after.status in FINAL and before.status not in FINAL:
-        tasks.leave_queue(transaction, after.queue)
+        queues.leave(transaction, after.queue)
         _release_dependants(transaction, after)
     elif before.status in FINAL and after.status not in FINAL:
-        tasks.return_to_queue(transaction, after.queue)
+        queues.reenter(transaction, after.queue)
     if _is_due(after, transaction.now):
         return admit(transaction, after)
     return after
@@ -115,7 +115,7 @@ def _release_dependants(transaction: Transaction, ended: Task) -> None:
             failed = tasks.move(transaction, task, change)
             if failed is not None:
                 events.record(transaction, failed, "failed", events.SYSTEM, {"dependency": f"T-{cause.id}"})
-                tasks.leave_queue(transaction, failed.queue)
+                queues.leave(transaction, failed.queue)
                 work.append(failed)
 
 

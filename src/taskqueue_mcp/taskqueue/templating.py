@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
-from taskqueue_mcp.store import events, lists
+from taskqueue_mcp.store import events, queues
 from taskqueue_mcp.store import templates as template_store
 from taskqueue_mcp.taskqueue.merging import VARIABLE, Wanted
 
@@ -103,7 +103,7 @@ def set_queue_state(transaction: Transaction, caller: Caller, name: str, state: 
     """
     if state not in QUEUE_STATES:
         raise InvalidInput(f"state: {state!r} is not one of {', '.join(QUEUE_STATES)}")
-    lists.set_queue_state(transaction, name, state)
+    queues.set_state(transaction, name, state)
     events.record_other(transaction, "queue", 0, state, caller.name, {"queue": name})
     transaction.signal("queue", name)
 
