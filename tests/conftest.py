@@ -30,6 +30,7 @@ class OpenQueue(Protocol):
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("taskqueue")
     group.addoption("--soak", action="store_true", help="run the long forms of the reliability tests")
+    group.addoption("--times", type=float, default=1.0, help="how many times as long the long forms are to be")
     group.addoption("--seed", type=int, default=None, help="repeat the random choices of an earlier run")
 
 
@@ -46,6 +47,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the long forms are wanted."""
     return bool(request.config.option.soak)
+
+
+class Size(Protocol):
+    """Chooses how much of something a run does: in its quick form, and in its long one times `--times`."""
+
+    def __call__(self, quick: int, long: int) -> int: ...
+
+
+@pytest.fixture(scope="session")
+def size(request: pytest.FixtureRequest) -> Size:
+    """How much of something to do."""
+    option = request.config.option
+    return lambda quick, long: max(1, round(long * option.times)) if option.soak else quick
 
 
 @pytest.fixture(scope="session")

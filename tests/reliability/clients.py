@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewTask, TaskQueue, Update, Wanted
-from tests.reliability.processes import Diary, read_diary
+from tests.reliability.power import Trace
+from tests.reliability.processes import Diary
 from tests.reliability.racers import EVERYONE, SHORT, count_open, opened
 
 if TYPE_CHECKING:
@@ -30,15 +33,15 @@ Call = dict[str, Any]
 class Client:
     """Does one random thing after another. What its last life left unanswered it asks for again first."""
 
-    def __init__(self, queue: TaskQueue, diary: Path, chance: random.Random) -> None:
+    def __init__(self, queue: TaskQueue, diary: Diary, chance: random.Random) -> None:
         self._queue = queue
-        self._name = diary.stem
+        self._name = diary.name
         self._chance = chance
         self._made: list[int] = []
         self._held: list[str] = []
-        self.unanswered = self._remember(read_diary(diary))
+        self.unanswered = self._remember(diary.entries)
         self._ahead = 0
-        self._diary = Diary(diary)
+        self._diary = diary
         self._calls: dict[str, Callable[[Call], Awaitable[Call]]] = {
             "create": self._create,
             "claim": self._claim,
@@ -175,9 +178,26 @@ def live(url: str, diary: str, seed: int) -> None:
 
     async def run() -> None:
         async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
-            await Client(queue, Path(diary), random.Random(seed)).live()  # noqa: S311 - repeatable chance is the point
+            await Client(queue, Diary(Path(diary)), random.Random(seed)).live()  # noqa: S311 - repeatable chance is the point
 
     asyncio.run(run())
+
+
+def live_on_a_recorded_disk(url: str, diary: str, trace: str, seed: int, lives: int, seconds: float) -> None:
+    """Be a client for some lives of so many seconds, with all that is done to the disk in a trace."""
+    recorded = Trace(Path(trace))
+    recorded.record_disk()
+    chance = random.Random(seed)  # noqa: S311 - the same
+
+    async def run() -> None:
+        async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
+            entries = Diary(Path(diary), partial(recorded.note, Path(diary).stem))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(Client(queue, entries, chance).live(), seconds)
+            entries.close()
+
+    for _ in range(lives):
+        asyncio.run(run())
 
 
 def drain(url: str, diary: str, seed: int, seconds: float) -> None:
@@ -185,7 +205,7 @@ def drain(url: str, diary: str, seed: int, seconds: float) -> None:
 
     async def run() -> None:
         async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
-            client = Client(queue, Path(diary), random.Random(seed))  # noqa: S311 - the same
+            client = Client(queue, Diary(Path(diary)), random.Random(seed))  # noqa: S311 - the same
             await client.drain(time.monotonic() + seconds)
 
     asyncio.run(run())

@@ -1,10 +1,12 @@
-"""What must be true of a queue's file whatever happened to the processes that wrote it."""
+"""What must be true of a queue's database whatever happened to the processes that wrote it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.store.sqlite import SqliteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,13 +43,17 @@ TASKS = "SELECT id, status, attempt, seq, serial_key, blockers FROM tasks"
 
 COUNTERS = {
     "a queue's counter is not the number of its open tasks": """
-        SELECT name, open_tasks, (SELECT count(*) FROM tasks WHERE queue = name AND finished_at IS NULL) AS real
-          FROM queues WHERE open_tasks <> real""",
+        SELECT name, open_tasks, found FROM (
+            SELECT name, open_tasks, (SELECT count(*) FROM tasks WHERE queue = name AND finished_at IS NULL) AS found
+              FROM queues) AS counted
+         WHERE open_tasks <> found""",
     "a task's counter is not the number of open tasks it waits for": """
-        SELECT id, blockers,
-               (SELECT count(*) FROM dependencies JOIN tasks AS other ON other.id = depends_on
-                 WHERE task_id = tasks.id AND other.finished_at IS NULL) AS real
-          FROM tasks WHERE finished_at IS NULL AND blockers <> real""",
+        SELECT id, blockers, found FROM (
+            SELECT id, blockers,
+                   (SELECT count(*) FROM dependencies JOIN tasks AS other ON other.id = depends_on
+                     WHERE task_id = tasks.id AND other.finished_at IS NULL) AS found
+              FROM tasks WHERE finished_at IS NULL) AS counted
+         WHERE blockers <> found""",
     "two tasks have one key": """
         SELECT created_by, idempotency_key, count(*) FROM tasks WHERE idempotency_key IS NOT NULL
          GROUP BY 1, 2 HAVING count(*) > 1""",
@@ -67,8 +73,9 @@ COUNTERS = {
 def broken(transaction: Transaction, lease_seconds: float) -> list[str]:
     """Return every violation; `lease_seconds` is the length of every lease and renewal."""
     found = [f"{what}: {row}" for what, query in COUNTERS.items() for row in transaction.all(query)]
-    found += [f"integrity: {row[0]}" for row in transaction.all("PRAGMA integrity_check") if row[0] != "ok"]
-    found += [f"foreign key: {row}" for row in transaction.all("PRAGMA foreign_key_check")]
+    if isinstance(transaction, SqliteTransaction):
+        found += [f"integrity: {row[0]}" for row in transaction.all("PRAGMA integrity_check") if row[0] != "ok"]
+        found += [f"foreign key: {row}" for row in transaction.all("PRAGMA foreign_key_check")]
     histories: dict[int, list[Row]] = defaultdict(list)
     for task_id, *event in transaction.all(EVENTS):
         histories[task_id].append(tuple(event))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """How long anything here may take before the test calls it stuck, in seconds."""
+Entry = dict[str, Any]
 PRELOADED = ["tests.reliability.clients", "tests.reliability.racers", "tests.reliability.commands"]
 
 
@@ -55,23 +56,31 @@ def together(target: Callable[..., None], *given: Sequence[Any], seconds: float 
 
 
 class Diary:
-    """JSON lines on the disk before anything else happens; the last one may be torn by a kill."""
+    """JSON lines on the disk before anything else happens; the last one may be torn by a kill.
 
-    def __init__(self, path: Path) -> None:
+    `also` is given each line too, in the order of what it tells.
+    """
+
+    def __init__(self, path: Path, also: Callable[[bytes], None] = lambda _: None) -> None:
+        self.name = path.stem
+        self.entries = read_diary(path)
+        self._also = also
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")
 
     def note(self, **entry: Any) -> None:
-        os.write(self._file, json.dumps(entry).encode() + b"\n")
+        line = json.dumps(entry).encode() + b"\n"
+        os.write(self._file, line)
         os.fsync(self._file)
+        self._also(line)
 
     def close(self) -> None:
         os.close(self._file)
 
 
-def read_diary(path: Path) -> list[dict[str, Any]]:
+def read_diary(path: Path) -> list[Entry]:
     """Return the whole lines; a torn one was never finished and says nothing."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
