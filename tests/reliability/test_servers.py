@@ -3,105 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
 import secrets
-import signal
-import socket
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import httpx2
 import pytest
 
 from taskqueue_mcp.worker import over_http
 from taskqueue_mcp.worker.connection import LOST
-from tests.reliability import commands, processes
+from tests.reliability.actors import SHORTER, Actor, run, untold
+from tests.reliability.fleet import LEASE, MARK, TOKEN, Fleet
 from tests.reliability.invariants import broken
+from tests.reliability.processes import PATIENCE
 from tests.reliability.racers import OPEN, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.context import ForkServerProcess
 
     from mcp import Client
 
     from taskqueue_mcp.store import Transaction
+    from tests.conftest import Size
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc")
 
-ROOT = Path(__file__).resolve().parents[2]
-TOKEN = secrets.token_hex(16)
-PATIENCE = 60.0
 WORKERS = 2
-LEASE = 2
 COMMAND_SECONDS = "0.05"
-MARK = "RELIABILITY_MARK"
-
-
-class Fleet:
-    """A server at a fixed address and workers that reach it there, each to be killed and started again."""
-
-    def __init__(self, folder: Path, url: str, mark: str) -> None:
-        self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
-        self.base = f"http://127.0.0.1:{self._port}"
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TASKQUEUE_")},
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-            "TASKQUEUE_TOKEN": TOKEN,
-            "TASKQUEUE_DATABASE": url,
-            "TASKQUEUE_LEASE_SECONDS": str(LEASE),
-            "TASKQUEUE_RETRY_SECONDS": "0.1",
-            "TASKQUEUE_WORKER__SHELL_ENV": json.dumps([MARK]),
-            MARK: mark,
-        }
-        self._running: dict[str, ForkServerProcess] = {}
-
-    def start(self, name: str) -> None:
-        if name == "server":
-            arguments = ["serve", "--port", str(self._port)]
-        else:
-            arguments = ["worker", "--server", self.base, "--name", name, "--allow", "sleep", "--executor", "shell"]
-            arguments += ["--concurrency", "2", "--output", str(self._folder / "output")]
-        log = str(self._folder / f"{name}.log")
-        self._running[name] = processes.start(commands.run, arguments, self._environment, log, str(self._folder))
-
-    async def serves(self) -> None:
-        """Wait until the server answers."""
-        with anyio.fail_after(PATIENCE):
-            async with httpx2.AsyncClient(trust_env=False) as http:
-                while self._running["server"].is_alive():
-                    with contextlib.suppress(httpx2.TransportError):
-                        if (await http.get(f"{self.base}/healthz")).status_code == 200:
-                            return
-                    await anyio.sleep(0.02)
-        raise AssertionError("the server ended by itself")
-
-    def kill(self, name: str) -> None:
-        process = self._running.pop(name)
-        process.kill()
-        process.join(PATIENCE)
-        assert process.exitcode == -signal.SIGKILL, f"{name} had ended by itself"
-
-    def stop(self, name: str) -> None:
-        process = self._running.pop(name)
-        process.terminate()
-        processes.all_ended([process])
-
-    def kill_all(self) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.join(PATIENCE)
-
-    def said(self) -> str:
-        return "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(self._folder.glob("*.log")))
 
 
 @pytest.fixture
@@ -111,7 +42,7 @@ def mark() -> str:
 
 @pytest.fixture
 def fleet(folder: Path, database_url: str, mark: str) -> Iterator[Fleet]:
-    fleet = Fleet(folder, database_url, mark)
+    fleet = Fleet(folder, database_url, mark=mark)
     yield fleet
     fleet.kill_all()
 
@@ -172,14 +103,14 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
 ) -> None:
     kills = 100 if soak else 8
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
-    client = FrontEnd(fleet.base, mark)
+    client = FrontEnd(fleet.base("server"), mark)
     workers = [f"worker-{number}" for number in range(WORKERS)]
     victims = ["server"] * kills + [chance.choice(workers) for _ in range(kills)]
     chance.shuffle(victims)
     stop = anyio.Event()
     try:
         fleet.start("server")
-        await fleet.serves()
+        await fleet.serves("server")
         for name in workers:
             fleet.start(name)
         async with anyio.create_task_group() as group:
@@ -189,7 +120,7 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
                 fleet.kill(victim)
                 fleet.start(victim)
                 if victim == "server":
-                    await fleet.serves()
+                    await fleet.serves("server")
             stop.set()
         await settled(database_url)
         for name in [*workers, "server"]:
@@ -208,6 +139,38 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
     while (left := marked(mark)) and time.monotonic() < until:
         await anyio.sleep(0.05)
     assert left == []
+
+
+async def test_sixteen_claimers_on_three_servers_get_every_task_once(
+    folder: Path, database_url: str, size: Size
+) -> None:
+    names = [f"server-{number}" for number in range(3)]
+    fleet = Fleet(folder, database_url, servers=names)
+    try:
+        for name in names:
+            fleet.start(name)
+            await fleet.serves(name)
+        urls = [f"{fleet.base(name)}/mcp" for name in names]
+        actors = [
+            Actor(f"claimer-{n}", urls[n % 3], "auto", claim_ids=n % 2 == 0, patience=PATIENCE) for n in range(16)
+        ]
+        with anyio.fail_after(size(60, 3_000)):
+            await run(actors, size(8, 500), database_url)
+        for name in names:
+            fleet.stop(name)
+    except BaseException as error:
+        error.add_note(fleet.said())
+        raise
+    finally:
+        fleet.kill_all()
+    async with opened(database_url) as queue:
+        assert await queue.database.read(lambda transaction: broken(transaction, SHORTER)) == []
+        assert await queue.database.read(lambda transaction: untold(transaction, actors)) == []
+        attempts = await queue.database.read(lambda transaction: transaction.all("SELECT DISTINCT attempt FROM tasks"))
+    assert attempts == [(1,)]
+    assert sum(len(actor.completed) for actor in actors) == 16 * size(8, 500)
+    assert all(actor.completed for actor in actors)
+    assert [actor.lost for actor in actors] == [0] * 16
 
 
 def ends(transaction: Transaction) -> tuple[Counter[int], dict[str, int]]:
