@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.store.sqlite import wall_clock
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewTask, TaskQueue, Update, Wanted
+from tests.reliability.clocks import JumpingClock
 from tests.reliability.power import Trace
 from tests.reliability.processes import Diary
 from tests.reliability.racers import EVERYONE, SHORT, count_open, opened
@@ -173,11 +175,15 @@ class Client:
         return {"moved": await self._queue.tick()}
 
 
-def live(url: str, diary: str, seed: int) -> None:
-    """Be a client until killed."""
+def clock_at(path: str | None) -> Callable[[], int]:
+    return wall_clock if path is None else JumpingClock(Path(path))
+
+
+def live(url: str, diary: str, seed: int, clock: str | None = None) -> None:
+    """Be a client until killed, by the machine's clock or one that a test sets."""
 
     async def run() -> None:
-        async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
+        async with opened(url, clock_at(clock), lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
             await Client(queue, Diary(Path(diary)), random.Random(seed)).live()  # noqa: S311 - repeatable chance is the point
 
     asyncio.run(run())
@@ -200,11 +206,11 @@ def live_on_a_recorded_disk(url: str, diary: str, trace: str, seed: int, lives: 
         asyncio.run(run())
 
 
-def drain(url: str, diary: str, seed: int, seconds: float) -> None:
+def drain(url: str, diary: str, seed: int, seconds: float, clock: str | None = None) -> None:
     """Be a client until nothing is left to do."""
 
     async def run() -> None:
-        async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
+        async with opened(url, clock_at(clock), lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
             client = Client(queue, Diary(Path(diary)), random.Random(seed))  # noqa: S311 - the same
             await client.drain(time.monotonic() + seconds)
 
