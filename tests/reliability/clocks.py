@@ -17,6 +17,7 @@ class _Shared:
     """A number in a file that is mapped into every process."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         if not path.exists():
             path.write_bytes(bytes(SIZE))
         with path.open("r+b") as file:

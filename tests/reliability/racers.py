@@ -27,6 +27,7 @@ from taskqueue_mcp.taskqueue import (
     Wanted,
 )
 from tests.clock import Clock
+from tests.reliability.clocks import StandingClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -122,6 +123,22 @@ def tick(url: str, start: Barrier, instants: list[int]) -> None:
                 clock.set(instant)
                 start.wait()
                 await queue.tick()
+
+    asyncio.run(run())
+
+
+def keep_time(url: str, clock: str) -> None:
+    """Do what the test's clock asks for as soon as it asks, until killed."""
+
+    async def run() -> None:
+        shown = StandingClock(Path(clock))
+        async with opened(url, shown) as queue:
+            while True:
+                following = await queue.next_instant()
+                if following is not None and following <= shown():
+                    await queue.tick()
+                else:
+                    await asyncio.sleep(0.001)
 
     asyncio.run(run())
 
