@@ -14,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test test-examples check bench soak lock clean distclean
+.PHONY: help demo run test test-examples mutants check bench soak lock clean distclean
 
 help: ## Say what can be made
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv-3.13] [ARGS='-k lease']"
@@ -34,6 +34,9 @@ test: $(VENV)/.dev ## Run the tests
 
 test-examples: $(VENV)/.examples ## Run the tests of examples/ (downloads the model vendors' clients, some 100 MB)
 	@TASKQUEUE_CI=1 $(BIN)/python -m pytest -q tests/examples $(ARGS)
+
+mutants: $(VENV)/.dev ## Break the product on purpose, in one place at a time, and see that a test notices
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types and the direction of imports
 	@broken=0; \

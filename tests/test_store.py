@@ -199,18 +199,29 @@ async def test_signals_are_sent_after_the_commit_and_to_other_processes(desk: De
 
 
 async def test_a_database_that_closes_finishes_what_it_accepted(open_queue: OpenQueue, clock: Clock) -> None:
-    database = open_queue().database
+    database: Any = open_queue().database
+    another_process = Turns(database.path.with_name(database.path.name + "-turn"))
     acked: list[str] = []
+    closed = anyio.Event()
 
     async def one(number: int) -> None:
         acked.append(await database.write(adding(f"q{number}")))
 
+    async def close() -> None:
+        await database.close()
+        closed.set()
+
+    assert another_process.try_take()  # so that what is accepted has to wait
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             for number in range(5):
                 group.start_soon(one, number)
-            await anyio.lowlevel.checkpoint()
-            group.start_soon(database.close)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(close)
+            await anyio.wait_all_tasks_blocked()
+            assert (acked, closed.is_set()) == ([], False)
+            another_process.give_back()
+    another_process.close()
     assert len(acked) == 5
     with pytest.raises(Busy, match="closed"):
         await database.write(adding("late"))

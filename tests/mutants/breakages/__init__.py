@@ -1,0 +1,51 @@
+"""Every seeded breakage, by the part of the product that it breaks."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from tests.mutants.breakages import (
+    access,
+    claims,
+    creation,
+    decisions,
+    files,
+    loops,
+    outcomes,
+    schedules,
+    storage,
+)
+
+if TYPE_CHECKING:
+    from tests.mutants.mutant import Mutant
+
+ALL: tuple[Mutant, ...] = (
+    *claims.MUTANTS,
+    *outcomes.MUTANTS,
+    *creation.MUTANTS,
+    *decisions.MUTANTS,
+    *schedules.MUTANTS,
+    *storage.MUTANTS,
+    *access.MUTANTS,
+    *files.MUTANTS,
+    *loops.MUTANTS,
+)
+
+
+def by_name(name: str) -> Mutant:
+    """Return a mutant.
+
+    Raises:
+        LookupError: there is none of this name.
+    """
+    for mutant in ALL:
+        if mutant.name == name:
+            return mutant
+    raise LookupError(f"there is no mutant {name!r}; --list shows those that exist")
+
+
+def sample(seed: int, count: int) -> list[Mutant]:
+    """Return `count` mutants that are quickly tried, others for another seed."""
+    quick = [mutant for mutant in ALL if not mutant.is_slow]
+    return random.Random(seed).sample(quick, count)  # noqa: S311 - a choice of tests
