@@ -49,7 +49,7 @@ check: $(VENV)/.dev ## Check format, lint, types and the direction of imports
 bench: $(VENV)/.run ## Measure throughput and latency on this machine
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(VENV)/.dev ## Run the long tests: crashes, clock jumps, full disks
+soak: $(VENV)/.dev ## Run the long tests: crashes, power cuts, clock jumps, full disks (ARGS="--times 0.1" for a tenth)
 	@$(BIN)/python -m pytest -q --soak --timeout=0 --ignore=tests/examples $(ARGS)
 
 lock: $(VENV)/.dev ## Remake the locks from pyproject.toml (UPGRADE=1 takes the newest versions)

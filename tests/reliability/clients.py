@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.errors import TaskQueueError
-from taskqueue_mcp.store.sqlite import wall_clock
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewTask, TaskQueue, Update, Wanted
-from tests.reliability.clocks import JumpingClock
 from tests.reliability.power import Trace
 from tests.reliability.processes import Diary
 from tests.reliability.racers import EVERYONE, SHORT, count_open, opened
+from tests.reliability.shared import JumpingClock, Room
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -125,7 +124,8 @@ class Client:
             "depends_on": chance.sample(self._made, min(len(self._made), 2)) if chance.random() < 0.2 else [],
             "line": f"line-{chance.randrange(LINES)}" if chance.random() < 0.1 else None,
         }
-        await self.do(self._meant("create", **wanted))
+        if "refused" in await self.do(self._meant("create", **wanted)):
+            self._ahead -= 1
 
     async def _work_on(self, lease: str) -> None:
         roll = self._chance.random()
@@ -175,8 +175,8 @@ class Client:
         return {"moved": await self._queue.tick()}
 
 
-def clock_at(path: str | None) -> Callable[[], int]:
-    return wall_clock if path is None else JumpingClock(Path(path))
+def clock_at(path: str | None) -> JumpingClock | None:
+    return None if path is None else JumpingClock(Path(path))
 
 
 def live(url: str, diary: str, seed: int, clock: str | None = None) -> None:
@@ -187,6 +187,12 @@ def live(url: str, diary: str, seed: int, clock: str | None = None) -> None:
             await Client(queue, Diary(Path(diary)), random.Random(seed)).live()  # noqa: S311 - repeatable chance is the point
 
     asyncio.run(run())
+
+
+def live_on_a_small_disk(url: str, diary: str, seed: int, room: str) -> None:
+    """Be a client until killed, on a disk with as much room as the test says."""
+    Room(Path(room)).small_disk()
+    live(url, diary, seed)
 
 
 def live_on_a_recorded_disk(url: str, diary: str, trace: str, seed: int, lives: int, seconds: float) -> None:

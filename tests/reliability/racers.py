@@ -14,7 +14,6 @@ from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.store.lists import Filter
-from taskqueue_mcp.store.sqlite import wall_clock
 from taskqueue_mcp.taskqueue import (
     ClaimRequest,
     Completion,
@@ -27,7 +26,7 @@ from taskqueue_mcp.taskqueue import (
     Wanted,
 )
 from tests.clock import Clock
-from tests.reliability.clocks import StandingClock
+from tests.reliability.shared import StandingClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,10 +44,11 @@ OPEN = "SELECT count(*) FROM tasks WHERE status IN ('pending', 'ready', 'in_prog
 
 
 @asynccontextmanager
-async def opened(url: str, clock: Callable[[], int] = wall_clock, **changes: Any) -> AsyncIterator[TaskQueue]:
-    """Open the queue as this process."""
+async def opened(url: str, clock: Callable[[], int] | None = None, **changes: Any) -> AsyncIterator[TaskQueue]:
+    """Open the queue as this process, by its own clock or by the one that is given."""
     rules = Rules(limits=LIMITS, backoff=Backoff(0.01, 0.05, 0), **changes)
-    queue = TaskQueue(open_database(url, clock=clock), rules)
+    injected = {} if clock is None else {"clock": clock}
+    queue = TaskQueue(open_database(url, **injected), rules)
     try:
         yield queue
     finally:

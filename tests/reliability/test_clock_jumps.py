@@ -12,10 +12,10 @@ import anyio
 
 from taskqueue_mcp.taskqueue import NewSchedule, Wanted
 from tests.reliability import clients
-from tests.reliability.clocks import JumpingClock
 from tests.reliability.invariants import broken
 from tests.reliability.processes import start, together
 from tests.reliability.racers import EVERYONE, LIMITS, SHORT, opened
+from tests.reliability.shared import JumpingClock
 from tests.reliability.truth import read_all, untrue
 
 if TYPE_CHECKING:

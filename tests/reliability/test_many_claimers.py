@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
+    from tests.conftest import Size
 
 MINUTE = 60 * 1_000_000
 LEASE = 900
 LONGEST_CALL = 2.0
-LONG = 600.0
+
+
+@pytest.fixture
+def patience(size: Size) -> float:
+    """How long a race may take, in seconds."""
+    return size(int(PATIENCE), 20 * int(PATIENCE))
 
 
 async def fill(queue: TaskQueue, count: int, lines: int | None = None) -> None:
@@ -52,12 +58,12 @@ def race(url: str, folder: Path, processes: int, claimers: int, seconds: float) 
 
 
 async def test_sixteen_claimers_in_four_processes_get_every_task_once_and_a_fair_share(
-    database_url: str, folder: Path, soak: bool
+    database_url: str, folder: Path, size: Size, patience: float
 ) -> None:
-    count = 20_000 if soak else 2_000
+    count = size(2_000, 50_000)
     async with opened(database_url) as queue:
         await fill(queue, count)
-        ends = race(database_url, folder, 4, 4, LONG if soak else PATIENCE)
+        ends = race(database_url, folder, 4, 4, patience)
         handed = [tuple(each) for end in ends for each in end["handed"]]
         assert sorted(task for task, _, _ in handed) == list(range(1, count + 1))
         assert {attempt for _, attempt, _ in handed} == {1}
@@ -70,14 +76,14 @@ async def test_sixteen_claimers_in_four_processes_get_every_task_once_and_a_fair
 
 
 async def test_eight_processes_that_create_with_the_same_keys_at_once_make_one_task_a_key(
-    database_url: str, folder: Path, soak: bool
+    database_url: str, folder: Path, size: Size, patience: float
 ) -> None:
-    keys = [f"key {number}" for number in range(3_000 if soak else 150)]
+    keys = [f"key {number}" for number in range(size(150, 3_000))]
     names = [f"process-{number}" for number in range(8)]
     orders = [keys[offset * 7 :] + keys[: offset * 7] for offset in range(8)]
     async with opened(database_url) as queue:
         paths = [str(folder / name) for name in names]
-        together(racers.create_all, [database_url] * 8, [barrier(8)] * 8, paths, orders)
+        together(racers.create_all, [database_url] * 8, [barrier(8)] * 8, paths, orders, seconds=patience)
         made: dict[str, set[int]] = {key: set() for key in keys}
         makers = 0
         for order, answers in zip(orders, told(folder, names), strict=True):
@@ -93,9 +99,9 @@ async def test_eight_processes_that_create_with_the_same_keys_at_once_make_one_t
 
 
 async def test_four_processes_that_tick_at_once_fire_each_due_time_once(
-    database_url: str, clock: Clock, soak: bool
+    database_url: str, clock: Clock, size: Size, patience: float
 ) -> None:
-    minutes = 2_000 if soak else 120
+    minutes = size(120, 2_000)
     every = {"minutely": 1, "each-five": 5, "quarterly": 15}
     async with opened(database_url, clock) as queue:
         for name, step in every.items():
@@ -103,7 +109,7 @@ async def test_four_processes_that_tick_at_once_fire_each_due_time_once(
             await queue.put_schedule(EVERYONE, plan)
         begun = clock.micros
         instants = [begun + number * MINUTE for number in range(1, minutes + 1)]
-        together(racers.tick, [database_url] * 4, [barrier(4)] * 4, [instants] * 4, seconds=LONG if soak else PATIENCE)
+        together(racers.tick, [database_url] * 4, [barrier(4)] * 4, [instants] * 4, seconds=patience)
         for name, step in every.items():
             expected = [begun + number * MINUTE for number in range(step, minutes + 1, step)]
             found = await queue.database.read(partial(fired, name=name))
@@ -116,24 +122,23 @@ def fired(transaction: Transaction, name: str) -> dict[str, list[int]]:
     queries = {
         "ledger": "SELECT due_at FROM occurrences WHERE schedule_id = schedules.id AND fate = 'fired'",
         "ready tasks": "SELECT due_at FROM tasks WHERE schedule_id = schedules.id AND status = 'ready'",
-        "events": """
-            SELECT json_extract(data, '$.due_at') AS due_at FROM events
-             WHERE subject = 'schedule' AND subject_id = schedules.id AND kind = 'fired'""",
+        "events": "SELECT data FROM events WHERE subject = 'schedule' AND subject_id = schedules.id AND kind = 'fired'",
     }
     found = {}
     for table, query in queries.items():
         text = query.replace("schedules.id", "(SELECT id FROM schedules WHERE name = :name)")
-        found[table] = [due for (due,) in transaction.all(f"{text} ORDER BY due_at", {"name": name})]
+        rows = transaction.all(text, {"name": name})
+        found[table] = sorted(json.loads(row)["due_at"] if table == "events" else row for (row,) in rows)
     return found
 
 
 async def test_of_a_serial_line_that_eight_claimers_race_for_one_task_at_a_time_is_in_progress(
-    database_url: str, folder: Path, soak: bool
+    database_url: str, folder: Path, size: Size, patience: float
 ) -> None:
-    count = 4_000 if soak else 300
+    count = size(300, 4_000)
     async with opened(database_url) as queue:
         await fill(queue, count, lines=3)
-        ends = race(database_url, folder, 4, 2, LONG if soak else PATIENCE)
+        ends = race(database_url, folder, 4, 2, patience)
         assert sorted(task for end in ends for task, _, _ in end["handed"]) == list(range(1, count + 1))
         assert await violations(queue) == []  # among them: two of a line at once
 

@@ -99,9 +99,9 @@ async def settled(url: str) -> None:
 
 
 async def test_servers_and_workers_are_killed_and_every_accepted_task_is_completed_once(
-    fleet: Fleet, database_url: str, mark: str, seed: int, soak: bool
+    fleet: Fleet, database_url: str, mark: str, seed: int, size: Size
 ) -> None:
-    kills = 100 if soak else 8
+    kills = size(8, 150)
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
     client = FrontEnd(fleet.base("server"), mark)
     workers = [f"worker-{number}" for number in range(WORKERS)]

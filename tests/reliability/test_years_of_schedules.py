@@ -14,10 +14,10 @@ import anyio
 from taskqueue_mcp.taskqueue import NewSchedule, Wanted
 from tests.reliability import racers
 from tests.reliability.calendars import Span, due_times, micros, runs_a_day
-from tests.reliability.clocks import StandingClock
 from tests.reliability.invariants import broken
 from tests.reliability.processes import PATIENCE, start
 from tests.reliability.racers import EVERYONE, opened
+from tests.reliability.shared import StandingClock
 
 if TYPE_CHECKING:
     from pathlib import Path

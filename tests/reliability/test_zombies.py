@@ -18,6 +18,8 @@ from tests.reliability.racers import EVERYONE, SHORT, appears, opened
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import Size
+
 THIEF = Caller("thief", Kind.AGENT, frozenset(Scope))
 LATE = 0.6
 """Half of the second after which a parked claim would look again by itself, and a little."""
@@ -82,9 +84,9 @@ async def test_a_holder_stopped_until_another_has_finished_changes_nothing(datab
 
 
 async def test_of_holders_that_wake_while_their_tasks_are_taken_back_each_task_hears_one(
-    database_url: str, folder: Path, soak: bool
+    database_url: str, folder: Path, size: Size
 ) -> None:
-    sleepers = 60 if soak else 8
+    sleepers = size(8, 60)
     async with opened(database_url) as queue:
         for number in range(sleepers):
             await queue.create(EVERYONE, NewTask(Wanted(title=f"contended {number}", options={"max_attempts": 5})))
