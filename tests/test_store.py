@@ -11,11 +11,12 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp import leases, lifecycle
+from taskqueue_mcp.auth import Auth
 from taskqueue_mcp.errors import Busy, InvalidInput
-from taskqueue_mcp.model import Completed, Reason, Status, Task
+from taskqueue_mcp.model import Completed, Reason, Scope, Status, Task
 from taskqueue_mcp.store import schedules, tasks
 from taskqueue_mcp.store.turns import Turns
-from tests.contract.desk import CLAUDE, Desk
+from tests.contract.desk import CLAUDE, OWNER, Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -380,6 +381,23 @@ async def test_a_run_that_has_begun_is_not_retargeted(desk: Desk) -> None:
 OPEN_TWICE = """
 INSERT INTO attempts (task_id, attempt, principal, salt, lease_hash, claimed_at) VALUES (3, 2, 'x', 'x', 'x', 1)
 """
+TWO_HELD = """
+UPDATE tasks SET status = 'in_progress', lease_hash = 'x', lease_principal = 'y', lease_expires_at = 1, claim_id = 'c1'
+ WHERE status = 'ready'
+"""
+TWO_NAMED = """
+INSERT INTO schedules (name, cron, timezone, misfire, overlap, enabled, grace_seconds, body, created_by, created_at,
+                       updated_at)
+SELECT name, cron, timezone, misfire, overlap, enabled, grace_seconds, body, created_by, created_at, updated_at
+  FROM schedules
+"""
+TWO_TOKENS = (
+    "INSERT INTO tokens (name, principal, hash, scopes, created_at) SELECT {}, principal, {}, '[]', 1 FROM tokens"
+)
+ANSWERED_BY_NOBODY = """
+INSERT INTO questions (task_id, number, attempt, kind, text, asked_at, answered_at)
+VALUES (1, 1, 0, 'question', 'Which shop?', 1, 1)
+"""
 IMPOSSIBLE = {
     "a task in progress without a lease": "UPDATE tasks SET status = 'in_progress'",
     "a ready task with a lease": "UPDATE tasks SET lease_hash = 'x', lease_principal = 'y', lease_expires_at = 1",
@@ -387,22 +405,34 @@ IMPOSSIBLE = {
     "a lease without an end": "UPDATE tasks SET lease_expires_at = NULL WHERE status = 'in_progress'",
     "a pending task without a reason": "UPDATE tasks SET status = 'pending'",
     "a ready task with a reason": "UPDATE tasks SET reason = 'retry'",
-    "a waiting task that waits for no person": "UPDATE tasks SET status = 'waiting', reason = 'retry'",
+    "a waiting task that waits for no person": "UPDATE tasks SET status = 'waiting', reason = 'retry' WHERE id = 1",
+    "a pending task that waits for a person": "UPDATE tasks SET status = 'pending', reason = 'approval' WHERE id = 1",
     "a final task without an end": "UPDATE tasks SET status = 'completed'",
     "an open task with an end": "UPDATE tasks SET finished_at = 1",
     "a ready task that is blocked": "UPDATE tasks SET blockers = 1",
-    "a task that waits for nothing": "UPDATE tasks SET status = 'pending', reason = 'dependency'",
+    "a task that waits for nothing": "UPDATE tasks SET status = 'pending', reason = 'dependency' WHERE id = 1",
+    "less than no blockers": "UPDATE tasks SET blockers = -1 WHERE status = 'pending'",
+    "a task that may never be tried": "UPDATE tasks SET max_attempts = 0",
     "more failures than attempts": "UPDATE tasks SET failures = 1",
-    "an unknown status": "UPDATE tasks SET status = 'done'",
+    "an unknown status": "UPDATE tasks SET status = 'done' WHERE id = 1",
     "an unknown priority": "UPDATE tasks SET priority = 'highest'",
     "a task without a title": "UPDATE tasks SET title = ''",
     "text in a number": "UPDATE tasks SET run_at = 'soon'",
     "two tasks of one line at once": "UPDATE tasks SET serial_key = 'till'",
+    "two tasks under one claim id": TWO_HELD,
+    "two live schedules of one name": TWO_NAMED,
+    "two live tokens of one name": TWO_TOKENS.format("name", "'another'"),
+    "two tokens of one secret": TWO_TOKENS.format("'another'", "hash"),
+    "two ends of one due time": """
+        INSERT INTO occurrences VALUES (1, 1, 'fired', NULL, NULL, 1), (1, 1, 'late', NULL, NULL, 1)""",
     "two tasks of one key": "UPDATE tasks SET idempotency_key = 'k1'",
     "two tasks of one due time": "UPDATE tasks SET schedule_id = 1, due_at = 1",
     "a dependency on itself": "INSERT INTO dependencies VALUES (1, 1)",
     "a dependency on nothing": "INSERT INTO dependencies VALUES (1, 999)",
     "a queue with less than nothing in it": "UPDATE queues SET open_tasks = -1",
+    "an unknown state of a queue": "UPDATE queues SET state = 'closed'",
+    "an answer of nobody": ANSWERED_BY_NOBODY,
+    "an unknown fate of a due time": "INSERT INTO occurrences VALUES (1, 1, 'forgotten', NULL, NULL, 1)",
     "an attempt that ended without an outcome": "UPDATE attempts SET ended_at = 1",
     "two open attempts of a task": OPEN_TWICE,
     "two events of one number": "UPDATE events SET subject_id = 1, seq = 1",
@@ -416,6 +446,7 @@ async def test_the_database_itself_refuses(desk: Desk, what: str) -> None:
     await desk.create()
     await desk.start()
     await desk.plan("report", "0 9 * * *")
+    await Auth(desk.queue.database).create(OWNER, "laptop", frozenset({Scope.WORK}))
     before = await desk.snapshot()
     with pytest.raises(sqlite.IntegrityError):
         await desk.queue.database.write(lambda transaction: transaction.run(IMPOSSIBLE[what]))

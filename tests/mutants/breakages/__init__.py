@@ -14,6 +14,7 @@ from tests.mutants.breakages import (
     loops,
     outcomes,
     schedules,
+    schema,
     storage,
 )
 
@@ -27,6 +28,7 @@ ALL: tuple[Mutant, ...] = (
     *decisions.MUTANTS,
     *schedules.MUTANTS,
     *storage.MUTANTS,
+    *schema.MUTANTS,
     *access.MUTANTS,
     *files.MUTANTS,
     *loops.MUTANTS,

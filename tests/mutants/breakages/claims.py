@@ -184,7 +184,14 @@ MUTANTS = (
     Mutant(
         "a-claim-id-is-ignored",
         IDEMPOTENT_CLAIM,
-        (Edit("taskqueue/claiming.py", "if request.claim_id is not None:", "if False:", "_again"),),
+        (
+            Edit("taskqueue/claiming.py", "if request.claim_id is not None:", "if False:", "_again"),
+            Edit(
+                "store/migrations/0001_queue.sql",
+                "CREATE UNIQUE INDEX tasks_one_per_claim",
+                "CREATE INDEX tasks_one_per_claim",
+            ),
+        ),
         (f"{CLAIMING}::test_a_repeated_claim_id_returns_the_same_task_and_lease",),
     ),
     Mutant(

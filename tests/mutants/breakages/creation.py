@@ -18,7 +18,14 @@ MUTANTS = (
     Mutant(
         "an-idempotency-key-is-ignored",
         IDEMPOTENT_CREATE,
-        (Edit("taskqueue/creating.py", "if new.idempotency_key is not None:", "if new is None:", "create"),),
+        (
+            Edit("taskqueue/creating.py", "if new.idempotency_key is not None:", "if new is None:", "create"),
+            Edit(
+                "store/migrations/0001_queue.sql",
+                "CREATE UNIQUE INDEX tasks_one_per_key",
+                "CREATE INDEX tasks_one_per_key",
+            ),
+        ),
         (f"{IDEMPOTENCY}::test_a_repeated_create_returns_the_first_task",),
     ),
     Mutant(
