@@ -54,7 +54,7 @@ soak: $(VENV)/.dev ## Run the long tests: crashes, power cuts, clock jumps, full
 
 lock: $(VENV)/.dev ## Remake the locks from pyproject.toml (UPGRADE=1 takes the newest versions)
 	@$(COMPILE) pyproject.toml requirements/build.in -o requirements/run.txt
-	@$(COMPILE) pyproject.toml --group dev requirements/build.in requirements/dev.in \
+	@$(COMPILE) pyproject.toml --extra postgres --group dev requirements/build.in requirements/dev.in \
 		-c requirements/run.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra examples -c requirements/dev.txt -o requirements/examples.txt
 	@for lock in requirements/*.txt; do \
