@@ -133,7 +133,7 @@ class Same(Loop):
         if added > 0:
             self._run(queues.STATE, {"queue": "default"})
         assert self._connection.execute(
-            SQLITE.render(queues.COUNT)[0], {"queue": "default", "added": added, "limit": 10_000}
+            SQLITE.render(queues.COUNT), {"queue": "default", "added": added, "limit": 10_000}
         ).rowcount
 
     def _event(self, task_id: int, seq: int, attempt: int | None, kind: str, now: int, data: str) -> None:
@@ -143,7 +143,7 @@ class Same(Loop):
         })  # fmt: skip
 
     def _run(self, sql: str, params: dict[str, Any]) -> list[Any]:
-        rows: list[Any] = self._connection.execute(SQLITE.render(sql)[0], params).fetchall()
+        rows: list[Any] = self._connection.execute(SQLITE.render(sql), params).fetchall()
         return rows
 
 

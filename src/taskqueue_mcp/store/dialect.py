@@ -2,36 +2,109 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-TOKEN = re.compile(r"\{(\w+)(?::(\w+):(\w+))?\}")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskqueue_mcp.store.database import Params
+
+TOKEN = re.compile(r"\{(\w+)(?::([\w.]+):(\w+))?\}")
+NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+
+
+class Compiled(NamedTuple):
+    """A statement as its driver wants it: numbers for names, and what picks their values in that order."""
+
+    text: str
+    pick: Callable[[Params], tuple[Any, ...]]
+    timed: bool
+    """Whether the clock follows the values."""
+    writes: bool
 
 
 @dataclass(slots=True)
 class Dialect:
-    """Renders `{token}` and `{among:column:parameter}` in the one SQL text both engines share.
+    """Renders the tokens of the one SQL text that both engines share; what was rendered is remembered.
 
-    `among` is `column IN (the JSON array bound as :parameter)`. A rendered text is remembered, with whether
-    it needs the clock.
+    `{word}` is one of `words`. `{among:column:parameter}` is "the column is one of the list bound as :parameter".
+    `{next:column:queues}` selects, and locks, the id of the ready task to be claimed next: of the open queues (`any`)
+    or those of the list :queues (`named`), and, unless the column is `any`, where it is one of the list :wanted.
+    `{ready:column:queues}` selects the first `:reach` ids in that order after `:sort_at` and `:after`.
     """
 
     words: dict[str, str]
     among: str
-    _rendered: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    picks: dict[str, Callable[[str, str], str]]
+    mark: str
+    as_list: Callable[[Any], Any]
+    _rendered: dict[str, str] = field(default_factory=dict)
+    _compiled: dict[str, Compiled] = field(default_factory=dict)
 
-    def render(self, sql: str) -> tuple[str, bool]:
-        """Return the engine's own text and whether `:now` has to be bound."""
+    def render(self, sql: str) -> str:
+        """Return the engine's own text, with named parameters."""
         known = self._rendered.get(sql)
         if known is None:
-            known = self._rendered[sql] = (TOKEN.sub(self._word, sql), "{now}" in sql)
+            known = self._rendered[sql] = TOKEN.sub(self._word, sql)
         return known
 
+    def compile(self, sql: str) -> Compiled:
+        """Return the statement for the driver, which would look up every name in every run."""
+        known = self._compiled.get(sql)
+        if known is None:
+            known = self._compiled[sql] = self._compile(sql)
+        return known
+
+    def _compile(self, sql: str) -> Compiled:
+        text = self.render(sql)
+        names = [name for name in dict.fromkeys(NAME.findall(text)) if name != "now"]
+        numbers = {name: number for number, name in enumerate([*names, "now"], 1)}
+        timed = re.search(r"(?<![:\w]):now\b", text) is not None
+        lists = {token[2] for token in TOKEN.findall(sql) if token[0] == "among"}
+        lists |= {"queues", "wanted"} & set(names)
+        text = NAME.sub(lambda match: f"{self.mark}{numbers[match[1]]}", text)
+        return Compiled(text, self._picker(names, lists), timed, not sql.lstrip().startswith("SELECT"))
+
+    def _picker(self, names: list[str], lists: set[str]) -> Callable[[Params], tuple[Any, ...]]:
+        as_list = self.as_list
+        if lists:
+            return lambda params: tuple(as_list(params[name]) if name in lists else params[name] for name in names)
+        match names:
+            case []:
+                return lambda _: ()
+            case [only]:
+                return lambda params: (params[only],)
+            case _:
+                return itemgetter(*names)
+
     def _word(self, match: re.Match[str]) -> str:
-        token, column, parameter = match.groups()
-        if column is not None:
-            return self.among.format(column=column, parameter=parameter)
-        return self.words[token]
+        word, first, second = match.groups()
+        if word == "among":
+            return self.among.format(column=first, parameter=second)
+        return TOKEN.sub(self._word, self.picks[word](first, second)) if first else self.words[word]
+
+
+def _next_in_sqlite(column: str, queues: str) -> str:
+    return f"""SELECT id FROM tasks
+              WHERE {_is_ready_in_sqlite(column, queues)}
+              ORDER BY sort_at, id LIMIT 1"""
+
+
+def _ready_in_sqlite(column: str, queues: str) -> str:
+    return f"""SELECT id FROM tasks
+              WHERE {_is_ready_in_sqlite(column, queues)}
+                AND (sort_at, id) > (:sort_at, :after)
+              ORDER BY sort_at, id LIMIT :reach"""
+
+
+def _is_ready_in_sqlite(column: str, queues: str) -> str:
+    wanted = "" if column == "any" else f" AND {{among:{column}:wanted}}"
+    named = "" if queues == "any" else " AND {among:name:queues}"
+    return f"status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused'{named}){wanted}"
 
 
 SQLITE = Dialect(
@@ -43,7 +116,66 @@ SQLITE = Dialect(
         "keyed_table": "STRICT, WITHOUT ROWID",
         "now": ":now",
         "greatest": "max",
+        "bytewise": "",
+        "lock": "",
+        "lock_tasks": "",
+        "share": "",
         "skip_locked": "",
     },
     among="{column} IN (SELECT value FROM json_each(:{parameter}))",
+    picks={"next": _next_in_sqlite, "ready": _ready_in_sqlite},
+    mark="?",
+    as_list=json.dumps,
 )
+
+
+def _next_in_postgres(column: str, queues: str) -> str:
+    # Two steps, for the planner would sort all ready tasks: which queue (and type) has the earliest head, then the
+    # first of its tasks that nobody else is just claiming.
+    columns = "queue" if column == "any" else f"queue, {column}"
+    return f"""SELECT id FROM tasks
+              WHERE status = 'ready' AND ({columns}) = ({_walked(column, queues, columns, "", "1")})
+              ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"""
+
+
+def _ready_in_postgres(column: str, queues: str) -> str:
+    after = " AND (tasks.sort_at, tasks.id) > (:sort_at, :after)"
+    return _walked(column, queues, "id", after, ":reach")
+
+
+def _walked(column: str, queues: str, columns: str, after: str, reach: str) -> str:
+    """Walk each queue (and type) in order, and merge what was found."""
+    wanted = "" if column == "any" else " CROSS JOIN unnest(CAST(:wanted AS text[])) AS sought (value)"
+    same = "" if column == "any" else f" AND tasks.{column} = sought.value"
+    named = "" if queues == "any" else " AND {among:queues.name:queues}"
+    return f"""SELECT {", ".join("walked." + name for name in columns.split(", "))}
+               FROM queues{wanted} CROSS JOIN LATERAL (
+                 SELECT tasks.* FROM tasks
+                  WHERE tasks.status = 'ready' AND tasks.queue = queues.name{same}{after}
+                  ORDER BY tasks.sort_at, tasks.id LIMIT {reach}) AS walked
+              WHERE queues.state <> 'paused'{named}
+              ORDER BY walked.sort_at, walked.id LIMIT {reach}"""
+
+
+def postgres(*, injected_clock: bool = False) -> Dialect:
+    """Return PostgreSQL's dialect; its clock is the function `clock()` of the schema unless a test binds another."""
+    return Dialect(
+        words={
+            "id": "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY",
+            "integer": "BIGINT",
+            "real": "DOUBLE PRECISION",
+            "table": "",
+            "keyed_table": "",
+            "now": ":now" if injected_clock else "(SELECT clock())",
+            "greatest": "greatest",
+            "bytewise": 'COLLATE "C"',
+            "lock": "FOR UPDATE",
+            "lock_tasks": "FOR UPDATE OF tasks",
+            "share": "FOR SHARE",
+            "skip_locked": "FOR UPDATE SKIP LOCKED",
+        },
+        among="{column} = ANY(:{parameter})",
+        picks={"next": _next_in_postgres, "ready": _ready_in_postgres},
+        mark="$",
+        as_list=list,
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Transaction
 
-SEARCHED = "SELECT value FROM meta WHERE name = 'searched_to'"
+SEARCHED = "SELECT value FROM meta WHERE name = 'searched_to' {lock}"
 SET_SEARCHED = """
 INSERT INTO meta (name, value) VALUES ('searched_to', :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -35,8 +35,9 @@ SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :ag
 DELETE_TASK = "DELETE FROM tasks WHERE id = :id"
 OLD_EVENTS = """
 DELETE FROM events WHERE position IN (
-  SELECT position FROM (SELECT position, at FROM events ORDER BY position LIMIT :limit) WHERE at < {now} - :age)
-  AND position <= (SELECT coalesce(CAST(value AS INTEGER), 0) FROM meta WHERE name = 'searched_to')
+  SELECT position FROM (SELECT position, at FROM events ORDER BY position LIMIT :limit) AS oldest
+   WHERE at < {now} - :age)
+  AND position <= (SELECT coalesce(CAST(value AS {integer}), 0) FROM meta WHERE name = 'searched_to')
 """
 OLD_OCCURRENCES = "DELETE FROM occurrences WHERE recorded_at < {now} - :age"
 OLD_LOGS = """

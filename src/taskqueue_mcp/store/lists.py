@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -15,10 +14,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Transaction
 
 READY = f"""
-SELECT sort_at, {TASK} FROM tasks
- WHERE status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused'%s)%s
-   AND (sort_at > :sort_at OR (sort_at = :sort_at AND id > :id))
- ORDER BY sort_at, id LIMIT :limit
+SELECT sort_at, {TASK} FROM tasks WHERE id IN ({{ready:%s:%s}}) AND status = 'ready' ORDER BY sort_at, id
 """
 
 TASKS = f"SELECT {TASK} FROM tasks WHERE id < :before%s ORDER BY id DESC LIMIT :limit"
@@ -28,7 +24,7 @@ SELECT rowid FROM search WHERE search MATCH :match AND rowid < :before ORDER BY 
 """
 
 COUNTS = "SELECT queue, status, count(*) FROM tasks GROUP BY queue, status"
-QUEUES = "SELECT name, state, open_tasks FROM queues ORDER BY name"
+QUEUES = "SELECT name, state, open_tasks FROM queues ORDER BY name {bytewise}"
 NAMES_LIKE = "SELECT id FROM tasks WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT 50"
 
 WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -71,13 +67,9 @@ def ready(
 ) -> list[tuple[int, Task]]:
     """Return claimable tasks in the order of claiming, each with the instant it is sorted by."""
     sort_at, task_id = after or (START, 0)
-    params: dict[str, Any] = {"sort_at": sort_at, "id": task_id, "limit": limit}
-    named, typed = "", ""
-    if queue is not None:
-        named, params["queue"] = " AND name = :queue", queue
-    if task_type is not None:
-        typed, params["task_type"] = " AND task_type = :task_type", task_type
-    return [(row[0], as_task(row[1:])) for row in transaction.all(READY % (named, typed), params)]
+    statement = READY % ("any" if task_type is None else "task_type", "any" if queue is None else "named")
+    params = {"sort_at": sort_at, "after": task_id, "reach": limit, "queues": [queue], "wanted": [task_type]}
+    return [(row[0], as_task(row[1:])) for row in transaction.all(statement, params)]
 
 
 def page(transaction: Transaction, narrowed: Filter, before: int, limit: int) -> list[Task]:
@@ -92,7 +84,7 @@ def page(transaction: Transaction, narrowed: Filter, before: int, limit: int) ->
     if len(narrowed.status) == 1:
         where, params["status"] = where + " AND status = :status", narrowed.status[0]
     elif narrowed.status:
-        where, params["status"] = where + " AND {among:status:status}", json.dumps(narrowed.status)
+        where, params["status"] = where + " AND {among:status:status}", narrowed.status
     if narrowed.tag is not None:
         where += " AND id IN (SELECT task_id FROM task_tags WHERE tag = :tag)"
         params["tag"] = narrowed.tag
@@ -112,8 +104,8 @@ def _found(transaction: Transaction, search: str, where: str, params: dict[str, 
         if not stretch:
             break
         before = stretch[-1][0]
-        among = json.dumps([row[0] for row in stretch])
-        rows = transaction.all(TASKS % (where + " AND {among:id:ids}"), {**params, "ids": among})
+        ids = [row[0] for row in stretch]
+        rows = transaction.all(TASKS % (where + " AND {among:id:ids}"), {**params, "ids": ids})
         tasks += [as_task(row) for row in rows]
         if len(stretch) < STRETCH:
             break

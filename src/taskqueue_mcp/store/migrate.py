@@ -34,7 +34,7 @@ def statements(have: int, engine: str, dialect: Dialect) -> Iterator[tuple[int, 
         if number > have:
             for statement in text.split(";\n"):
                 if statement.strip():
-                    yield number, dialect.render(statement)[0]
+                    yield number, dialect.render(statement)
 
 
 def _files(engine: str) -> list[tuple[int, str]]:

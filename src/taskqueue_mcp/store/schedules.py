@@ -27,7 +27,10 @@ RETURNING {SCHEDULE}
 BY_NAME = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name AND deleted_at IS NULL"
 BY_ID = f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND deleted_at IS NULL"
 LAST_NAMED = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name ORDER BY deleted_at IS NULL DESC, id DESC LIMIT 1"
-ALL = f"SELECT {SCHEDULE} FROM schedules WHERE deleted_at IS NULL AND name > :after ORDER BY name LIMIT :limit"
+ALL = f"""
+SELECT {SCHEDULE} FROM schedules
+ WHERE deleted_at IS NULL AND name {{bytewise}} > :after ORDER BY name {{bytewise}} LIMIT :limit
+"""
 STANDS = """
 UPDATE schedules
    SET next_due_at = :next_due_at, standing_task_id = :task_id, last_due_at = coalesce(:last_due_at, last_due_at)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pysqlite3 import dbapi2 as sqlite
@@ -37,7 +34,6 @@ T = TypeVar("T")
 
 LOCKED_PAUSE = 0.005
 """How long to leave a file alone that another program has locked, in seconds."""
-NAME = re.compile(r":([a-z_][a-z0-9_]*)")
 POLL = 0.25
 """How often `data_version` is looked at, in seconds."""
 SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
@@ -47,6 +43,9 @@ every hot statement, and read all ready tasks in each claim."""
 
 # Without an adapter of its own the driver asks every None that it binds for `__conform__`: 0.7 us instead of 0.1.
 sqlite.register_adapter(type(None), lambda nothing: nothing)
+
+
+_compile = SQLITE.compile
 
 
 def wall_clock() -> int:
@@ -73,46 +72,27 @@ class SqliteTransaction:
 
     def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
         """Run a statement to its end and return its rows."""
-        text, pick, timed = _numbered(sql)
+        text, pick, timed, _ = _compile(sql)
         values = pick(params)
         rows: list[Row] = self._execute(text, (*values, self.now) if timed else values).fetchall()
         return rows
 
     def run(self, sql: str, params: Params = NOTHING) -> int:
         """Run a statement and return how many rows it changed."""
-        text, pick, timed = _numbered(sql)
+        text, pick, timed, _ = _compile(sql)
         values = pick(params)
         count: int = self._execute(text, (*values, self.now) if timed else values).rowcount
         return count
 
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
-        text, pick, timed = _numbered(sql)
+        text, pick, timed, _ = _compile(sql)
         found = map(pick, rows)
         self._executemany(text, [(*values, self.now) for values in found] if timed else list(found))
 
     def signal(self, subject: str, name: str) -> None:
         """Wake whoever waits for this once the work is committed."""
         self.signals.add((subject, name))
-
-
-@functools.cache
-def _numbered(sql: str) -> tuple[str, Callable[[Params], tuple[Any, ...]], bool]:
-    """Return a statement with numbers for names, what picks its values, and whether the clock follows them.
-
-    The driver looks up every name in every run of a statement; this does it once.
-    """
-    text, timed = SQLITE.render(sql)
-    names = [name for name in dict.fromkeys(NAME.findall(text)) if name != "now"]
-    numbers = {name: number for number, name in enumerate([*names, "now"], 1)}
-    text = NAME.sub(lambda match: f"?{numbers[match[1]]}", text)
-    match names:
-        case []:
-            return text, lambda _: (), timed
-        case [only]:
-            return text, lambda params: (params[only],), timed
-        case _:
-            return text, itemgetter(*names), timed
 
 
 @dataclass(slots=True)

@@ -37,7 +37,8 @@ VALUES (
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
 FETCH_BODY = f"SELECT {BODY} FROM bodies WHERE task_id = :id"
-FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id"
+FETCH_LOCKED = f"SELECT {TASK} FROM tasks WHERE id = :id {{lock}}"
+FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id {{lock}}"
 
 NEXT_INSTANTS = """
 SELECT
@@ -64,23 +65,23 @@ UPDATE tasks
    SET status = 'in_progress', attempt = attempt + 1, worker = :worker, lease_principal = :principal,
        lease_hash = :lease_hash, lease_expires_at = {now} + :lease_micros, lease_seconds = :lease_seconds,
        confirmed = 0, claim_id = :claim_id, claimed_at = {now}, progress = NULL, message = NULL, seq = seq + 1
- WHERE id = (SELECT id FROM tasks WHERE status = 'ready' AND %s
-              ORDER BY sort_at, id LIMIT 1 {skip_locked})
-   AND status = 'ready'
+ WHERE id = (%s) AND status = 'ready'
 RETURNING """
     + TASK
 )
 
-_OPEN_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused')"
-_NAMED_QUEUES = "queue IN (SELECT name FROM queues WHERE state <> 'paused' AND {among:name:queues})"
-
-TAKE_ANY = _TAKE % _OPEN_QUEUES
-TAKE_FROM_QUEUES = _TAKE % _NAMED_QUEUES
-TAKE_OF_TYPES = _TAKE % f"{_OPEN_QUEUES} AND {{among:task_type:types}}"
-TAKE_OF_TYPES_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:task_type:types}}"
-TAKE_FOR_EXECUTORS = _TAKE % f"{_OPEN_QUEUES} AND {{among:executor:executors}}"
-TAKE_FOR_EXECUTORS_FROM_QUEUES = _TAKE % f"{_NAMED_QUEUES} AND {{among:executor:executors}}"
-TAKE_ONE = _TAKE % f"id = :id AND {_OPEN_QUEUES}"
+TAKE_ANY = _TAKE % "{next:any:any}"
+TAKE_FROM_QUEUES = _TAKE % "{next:any:named}"
+TAKE_OF_TYPES = _TAKE % "{next:task_type:any}"
+TAKE_OF_TYPES_FROM_QUEUES = _TAKE % "{next:task_type:named}"
+TAKE_FOR_EXECUTORS = _TAKE % "{next:executor:any}"
+TAKE_FOR_EXECUTORS_FROM_QUEUES = _TAKE % "{next:executor:named}"
+TAKE_ONE = (
+    _TAKE
+    % """SELECT id FROM tasks
+              WHERE id = :id AND status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused')
+              {lock}"""
+)
 
 MOVE = f"""
 UPDATE tasks
@@ -140,11 +141,11 @@ BY_KEY = f"SELECT request_hash, {TASK} FROM tasks WHERE created_by = :principal 
 IN_LINE = f"""
 SELECT {TASK} FROM tasks
  WHERE status = 'pending' AND reason = 'serial' AND serial_key = :serial_key
- ORDER BY sort_at, id LIMIT 1
+ ORDER BY sort_at, id LIMIT 1 {{lock}}
 """
 
 LINE_IS_BUSY = """
-SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_progress') LIMIT 1
+SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_progress') LIMIT 1 {lock}
 """
 
 UNBLOCK = f"""
@@ -166,6 +167,7 @@ SELECT {", ".join("tasks." + name.strip() for name in TASK.split(","))}, bodies.
   JOIN bodies ON bodies.task_id = tasks.id
  WHERE dependencies.depends_on = :id AND tasks.blockers > 0
    AND tasks.status IN ('pending', 'waiting')
+ ORDER BY tasks.id {{lock_tasks}}
 """
 DEPEND = "INSERT INTO dependencies (task_id, depends_on) VALUES (:task_id, :depends_on)"
 OPEN_DEPENDENCIES = """
@@ -173,7 +175,7 @@ SELECT count(*) FROM dependencies JOIN tasks ON tasks.id = dependencies.depends_
  WHERE dependencies.task_id = :id AND tasks.finished_at IS NULL
 """
 DEPENDS_ON = "SELECT depends_on FROM dependencies WHERE task_id = :id ORDER BY depends_on"
-STATUSES = "SELECT id, status FROM tasks WHERE {among:id:ids}"
+STATUSES = "SELECT id, status FROM tasks WHERE {among:id:ids} ORDER BY id {share}"
 TAG = "INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id)"
 
 SET_BLOCKERS = f"UPDATE tasks SET blockers = :blockers WHERE id = :id AND seq = :seq RETURNING {TASK}"
@@ -260,6 +262,12 @@ def fetch(transaction: Transaction, task_id: int) -> Task | None:
     return None if row is None else as_task(row)
 
 
+def fetch_locked(transaction: Transaction, task_id: int) -> Task | None:
+    """Return a task that nobody else changes before this work is committed, or None."""
+    row = transaction.first(FETCH_LOCKED, {"id": task_id})
+    return None if row is None else as_task(row)
+
+
 def fetch_with_lease(transaction: Transaction, task_id: int) -> tuple[str | None, Task] | None:
     """Return the hash of the lease that is valid now, and the task."""
     row = transaction.first(FETCH_LEASE, {"id": task_id})
@@ -291,7 +299,7 @@ def expired(transaction: Transaction, limit: int) -> list[Task]:
 
 def take(transaction: Transaction, taking: Taking, lease_hash: str) -> Task | None:
     """Move the first ready task that fits to `in_progress`, under the lease with this hash."""
-    params = {
+    params: dict[str, Any] = {
         "worker": taking.worker,
         "principal": taking.principal,
         "lease_hash": lease_hash,
@@ -302,12 +310,8 @@ def take(transaction: Transaction, taking: Taking, lease_hash: str) -> Task | No
     if taking.task_id is not None:
         row = transaction.first(TAKE_ONE, {**params, "id": taking.task_id})
         return None if row is None else as_task(row)
-    if taking.queues:
-        params["queues"] = json.dumps(taking.queues)
-    if taking.types:
-        params["types"] = json.dumps(taking.types)
-    elif taking.executors:
-        params["executors"] = json.dumps(taking.executors)
+    params["queues"] = taking.queues
+    params["wanted"] = taking.types or taking.executors
     row = transaction.first(_take_statement(taking), params)
     return None if row is None else as_task(row)
 
@@ -463,7 +467,7 @@ def depends_on(transaction: Transaction, task_id: int) -> list[int]:
 
 def statuses(transaction: Transaction, ids: tuple[int, ...]) -> dict[int, Status]:
     """Return the status of each task that exists."""
-    return {row[0]: Status(row[1]) for row in transaction.all(STATUSES, {"ids": json.dumps(ids)})}
+    return {row[0]: Status(row[1]) for row in transaction.all(STATUSES, {"ids": ids})}
 
 
 def one_more_child(transaction: Transaction, parent_id: int, limit: int) -> bool:

@@ -19,7 +19,7 @@ ON CONFLICT (name) DO UPDATE
 RETURNING {TEMPLATE}
 """
 BY_NAME = f"SELECT {TEMPLATE} FROM templates WHERE name = :name"
-ALL = f"SELECT {TEMPLATE} FROM templates ORDER BY name"
+ALL = f"SELECT {TEMPLATE} FROM templates ORDER BY name {{bytewise}}"
 DELETE = "DELETE FROM templates WHERE name = :name"
 COUNTS = """
 SELECT tasks.status, count(*), max(tasks.created_at)
