@@ -13,11 +13,12 @@ from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.taskqueue import Rules, TaskQueue
 from tests.clock import Clock
+from tests.postgres import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-ENGINES = ["sqlite"]
+ENGINES = ["sqlite", "postgres"]
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, and the folders made in it are private
 
 
@@ -78,7 +79,14 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=ENGINES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that asks for an engine on all of them, but for those marked `engines` with theirs."""
+    if "engine" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("engines")
+        metafunc.parametrize("engine", marked.args if marked else ENGINES, indirect=True)
+
+
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     """The database under test; the contract holds on every one."""
     return str(request.param)
@@ -91,11 +99,25 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server; it starts with the first test that asks for it."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
 @pytest.fixture
-def database_url(engine: str, folder: Path) -> str:
+def database_url(engine: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database of this test's own."""
-    assert engine == "sqlite"
-    return f"sqlite:///{folder / 'queue.db'}"
+    if engine == "sqlite":
+        folder: Path = request.getfixturevalue("folder")
+        yield f"sqlite:///{folder / 'queue.db'}"
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = cluster.new_database()
+    yield cluster.url(name)
+    cluster.drop(name)
 
 
 @pytest.fixture

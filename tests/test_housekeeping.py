@@ -55,7 +55,7 @@ async def test_the_history_of_a_task_outlives_it_and_goes_after_its_own_time(que
     await queue.keep_house()
 
     async def kept() -> list[str]:
-        rows = await queue.database.read(lambda transaction: events.since(transaction, 0, 100))
+        rows = await queue.database.read(lambda transaction: events.following(transaction, events.START, 100)[0])
         return [row.kind for row in rows if row.subject_id == old.id]
 
     assert await kept() == ["created", "claimed", "completed"]
@@ -111,7 +111,7 @@ async def test_a_run_that_is_claimed_in_time_raises_no_alarm(queue: TaskQueue, c
 
 
 async def _schedule_events(queue: TaskQueue) -> list[str]:
-    rows = await queue.database.read(lambda transaction: events.since(transaction, 0, 1_000))
+    rows = await queue.database.read(lambda transaction: events.following(transaction, events.START, 1_000)[0])
     return [row.kind for row in rows if row.subject == "schedule"]
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.clock import Clock
     from tests.conftest import OpenQueue
 
+pytestmark = pytest.mark.engines("sqlite")
+
 ADD = "INSERT INTO queues (name) VALUES (:name)"
 
 

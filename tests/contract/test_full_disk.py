@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.clock import Clock
     from tests.conftest import OpenQueue
 
+pytestmark = pytest.mark.engines("sqlite")
+
 LARGE = "x" * 100_000
 
 

@@ -210,6 +210,7 @@ async def test_attempts_are_the_default_unless_a_task_says_otherwise(open_queue:
     assert (await desk.create(options={"max_attempts": 100})).max_attempts == 100
 
 
+@pytest.mark.engines("sqlite")
 async def test_a_full_disk_is_noticed_and_takes_no_new_work_but_lets_the_old_end(
     open_queue: OpenQueue, clock: Clock
 ) -> None:

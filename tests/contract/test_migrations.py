@@ -21,6 +21,8 @@ from taskqueue_mcp.store.sqlite import SqliteDatabase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.engines("sqlite")
+
 ROOT = Path(__file__).parents[2]
 NEXT = """CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT;
 INSERT INTO later VALUES (1);

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.clock import Clock
     from tests.conftest import OpenQueue
 
+pytestmark = pytest.mark.engines("sqlite")
+
 ROOT = Path(__file__).parents[2]
 
 

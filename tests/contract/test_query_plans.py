@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.clock import Clock
 
+pytestmark = pytest.mark.engines("sqlite")
+
 LARGE = {"tasks", "bodies", "attempts", "events", "dependencies", "log_chunks", "artifacts", "questions", "task_tags"}
 LISTS = {"UNTOUCHED", "IN_LINE", "queues", "wanted", "ids", "status"}
 # Each of these reads much on purpose: on a thread, or a little at a time in housekeeping.

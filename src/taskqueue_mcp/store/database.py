@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.store.dialect import Dialect
     from taskqueue_mcp.store.inspection import Facts
     from taskqueue_mcp.store.queues import Count
 
@@ -14,6 +15,9 @@ Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 Signal = tuple[str, str]
 """Who should look again after a commit: `("queue", name)`, `("task", "142")`."""
+
+Listener = tuple[Callable[[frozenset[Signal] | None], None], Callable[[], bool] | None]
+"""Who is told of commits, and whether anybody waits for that at the moment."""
 
 NOTHING: Params = {}
 
@@ -24,6 +28,10 @@ class Transaction(Protocol):
     @property
     def now(self) -> int:
         """The database's clock, in microseconds since the epoch, read once for this work."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine's words."""
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -68,8 +76,13 @@ class Database(Protocol):
     async def read_long(self, work: Work[T]) -> T:
         """Run a long, read-only `work` on a thread and a connection of its own."""
 
-    def listen(self, listener: Callable[[frozenset[Signal] | None], None]) -> Callable[[], None]:
-        """Call `listener` after every commit with its signals (None: look at everything); return a stop."""
+    def listen(
+        self, listener: Callable[[frozenset[Signal] | None], None], *, needed: Callable[[], bool] | None = None
+    ) -> Callable[[], None]:
+        """Call `listener` after every commit with its signals (None: look at everything); return a stop.
+
+        While `needed` says that somebody waits, other servers' commits are looked for more often.
+        """
 
     async def backup(self, target: str) -> None:
         """Copy the database to the file `target` while it is in use; an existing file is refused."""

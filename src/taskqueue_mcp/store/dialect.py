@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskqueue_mcp.store import words
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from taskqueue_mcp.store.database import Params
 
@@ -42,6 +44,10 @@ class Dialect:
     picks: dict[str, Callable[[str, str], str]]
     mark: str
     as_list: Callable[[Any], Any]
+    as_words: Callable[[str], Any]
+    """What is stored of a text to find it by its words."""
+    match: Callable[[Sequence[str], bool], str]
+    """What finds the texts with all of some words, the last of which may be only the start of one."""
     _rendered: dict[str, str] = field(default_factory=dict)
     _compiled: dict[str, Compiled] = field(default_factory=dict)
 
@@ -121,11 +127,20 @@ SQLITE = Dialect(
         "lock_tasks": "",
         "share": "",
         "skip_locked": "",
+        "columns": "SELECT name FROM pragma_table_info(:name)",
+        "xid": "0",
+        "after_cursor": "position > :position",
+        "event_order": "position",
+        "found": "rowid",
+        "matches": "search MATCH :match",
+        "index": "INSERT OR REPLACE INTO search (rowid, instructions) VALUES (:id, :words)",
     },
     among="{column} IN (SELECT value FROM json_each(:{parameter}))",
     picks={"next": _next_in_sqlite, "ready": _ready_in_sqlite},
     mark="?",
     as_list=json.dumps,
+    as_words=str,
+    match=words.match_in_sqlite,
 )
 
 
@@ -173,9 +188,21 @@ def postgres(*, injected_clock: bool = False) -> Dialect:
             "lock_tasks": "FOR UPDATE OF tasks",
             "share": "FOR SHARE",
             "skip_locked": "FOR UPDATE SKIP LOCKED",
+            "columns": "SELECT column_name FROM information_schema.columns"
+            " WHERE table_schema = current_schema() AND table_name = :name ORDER BY ordinal_position",
+            "xid": "CAST(CAST(xid AS text) AS BIGINT)",
+            "after_cursor": "(xid, position) > (CAST(CAST(:xid AS text) AS xid8), :position)"
+            " AND xid < pg_snapshot_xmin(pg_current_snapshot())",
+            "event_order": "xid, position",
+            "found": "task_id",
+            "matches": "words @@ CAST(:match AS tsquery)",
+            "index": "INSERT INTO search (task_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
+            " ON CONFLICT (task_id) DO UPDATE SET words = excluded.words",
         },
         among="{column} = ANY(:{parameter})",
         picks={"next": _next_in_postgres, "ready": _ready_in_postgres},
         mark="$",
         as_list=list,
+        as_words=words.of_text,
+        match=words.match_in_postgres,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskqueue_mcp.store.rows import EVENT, as_event
 
@@ -24,9 +24,30 @@ OF_SUBJECT = f"""
 SELECT {EVENT} FROM events
  WHERE subject = :subject AND subject_id = :subject_id AND seq > :after ORDER BY seq LIMIT :limit
 """
-SINCE = f"SELECT {EVENT} FROM events WHERE position > :position ORDER BY position LIMIT :limit"
-LAST_POSITION = "SELECT coalesce(max(position), 0) FROM events"
+FOLLOWING = f"SELECT {{xid}}, {EVENT} FROM events WHERE {{after_cursor}} ORDER BY {{event_order}} LIMIT :limit"
 
+
+class Cursor(NamedTuple):
+    """How far a reader of the whole log has come.
+
+    On PostgreSQL positions become visible out of order, so a reader goes by transactions and never past one that
+    is still open; on SQLite `xid` is 0.
+    """
+
+    xid: int
+    position: int
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read what `str` wrote."""
+        xid, _, position = text.rpartition(".")
+        return cls(int(xid or 0), int(position))
+
+    def __str__(self) -> str:
+        return f"{self.xid}.{self.position}"
+
+
+START = Cursor(0, 0)
 SYSTEM = "taskqueue"
 """The principal of what happens by itself: a time came, a lease ran out."""
 
@@ -74,12 +95,10 @@ def of_subject(transaction: Transaction, subject: str, subject_id: int, after: i
     return [as_event(row) for row in rows]
 
 
-def since(transaction: Transaction, position: int, limit: int) -> list[Event]:
-    """Return events after `position`, oldest first."""
-    return [as_event(row) for row in transaction.all(SINCE, {"position": position, "limit": limit})]
-
-
-def last_position(transaction: Transaction) -> int:
-    """Return the position of the newest event."""
-    row = transaction.first(LAST_POSITION)
-    return 0 if row is None else int(row[0])
+def following(transaction: Transaction, cursor: Cursor, limit: int) -> tuple[list[Event], Cursor]:
+    """Return events after `cursor`, in an order in which none is ever missed, and the cursor behind them."""
+    rows = transaction.all(FOLLOWING, {"xid": cursor.xid, "position": cursor.position, "limit": limit})
+    if not rows:
+        return [], cursor
+    found = [as_event(row[1:]) for row in rows]
+    return found, Cursor(rows[-1][0], found[-1].position)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYNCHRONOUS = ("off", "normal", "full", "extra")
-DURABLE = frozenset({"full", "extra"})
+DURABLE = frozenset({"full", "extra", "on", "local", "remote_write", "remote_apply"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp.store import events
+
 if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Transaction
+    from taskqueue_mcp.store.events import Cursor
 
 SEARCHED = "SELECT value FROM meta WHERE name = 'searched_to' {lock}"
 SET_SEARCHED = """
 INSERT INTO meta (name, value) VALUES ('searched_to', :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
-CHANGED = """
-SELECT position, subject_id, kind, subject FROM events WHERE position > :position ORDER BY position LIMIT :limit
-"""
-INDEX = """
-INSERT OR REPLACE INTO search (rowid, title, instructions, result)
-SELECT tasks.id, tasks.title, bodies.instructions,
-       coalesce(tasks.result_summary, '') || ' ' || coalesce(tasks.error, '')
+TEXT = """
+SELECT tasks.title || ' ' || bodies.instructions || ' ' || coalesce(tasks.result_summary, '') || ' '
+       || coalesce(tasks.error, '')
   FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
 """
-UNINDEX = "DELETE FROM search WHERE rowid = :id"
+INDEX = "{index}"
+UNINDEX = "DELETE FROM search WHERE {found} = :id"
 TEXT_CHANGES = frozenset(
     {"created", "completed", "failed", "retry", "lease_lost", "cancelled", "rejected", "rescheduled"}
 )
@@ -37,7 +37,7 @@ OLD_EVENTS = """
 DELETE FROM events WHERE position IN (
   SELECT position FROM (SELECT position, at FROM events ORDER BY position LIMIT :limit) AS oldest
    WHERE at < {now} - :age)
-  AND position <= (SELECT coalesce(CAST(value AS {integer}), 0) FROM meta WHERE name = 'searched_to')
+  AND position <= :searched
 """
 OLD_OCCURRENCES = "DELETE FROM occurrences WHERE recorded_at < {now} - :age"
 OLD_LOGS = """
@@ -56,15 +56,22 @@ def index_changes(transaction: Transaction, limit: int) -> int:
     The index follows the event log instead of being written with each transition: that would have been
     a third of the cost of a task's whole life. Whoever searches calls this until nothing is left.
     """
-    row = transaction.first(SEARCHED)
-    rows = transaction.all(CHANGED, {"position": 0 if row is None else int(row[0]), "limit": limit})
-    if not rows:
+    found, cursor = events.following(transaction, _searched(transaction), limit)
+    if not found:
         return 0
-    changed = {row[1] for row in rows if row[3] == "task" and row[2] in TEXT_CHANGES}
+    changed = {event.subject_id for event in found if event.subject == "task" and event.kind in TEXT_CHANGES}
+    as_words = transaction.dialect.as_words
     for task_id in sorted(changed):
-        transaction.run(INDEX, {"id": task_id})
-    transaction.run(SET_SEARCHED, {"value": str(rows[-1][0])})
-    return len(rows)
+        text = transaction.first(TEXT, {"id": task_id})
+        if text is not None:
+            transaction.run(INDEX, {"id": task_id, "words": as_words(text[0])})
+    transaction.run(SET_SEARCHED, {"value": str(cursor)})
+    return len(found)
+
+
+def _searched(transaction: Transaction) -> Cursor:
+    row = transaction.first(SEARCHED)
+    return events.START if row is None else events.Cursor.parse(row[0])
 
 
 def delete_finished(transaction: Transaction, age: int, limit: int) -> int:
@@ -80,7 +87,7 @@ def delete_history(transaction: Transaction, age: int, limit: int) -> int:
     """Delete events and ledger rows that are older than `age` microseconds; return how many events."""
     transaction.run(OLD_OCCURRENCES, {"age": age})
     transaction.run(OLD_TEXTS, {"age": age})
-    return transaction.run(OLD_EVENTS, {"age": age, "limit": limit})
+    return transaction.run(OLD_EVENTS, {"age": age, "limit": limit, "searched": _searched(transaction).position})
 
 
 def delete_logs(transaction: Transaction, age: int) -> int:

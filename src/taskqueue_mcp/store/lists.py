@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp.store import words
 from taskqueue_mcp.store.rows import TASK, as_task
 
 if TYPE_CHECKING:
@@ -19,19 +18,14 @@ SELECT sort_at, {TASK} FROM tasks WHERE id IN ({{ready:%s:%s}}) AND status = 're
 
 TASKS = f"SELECT {TASK} FROM tasks WHERE id < :before%s ORDER BY id DESC LIMIT :limit"
 
-FOUND = """
-SELECT rowid FROM search WHERE search MATCH :match AND rowid < :before ORDER BY rowid DESC LIMIT :limit
-"""
+FOUND = "SELECT {found} FROM search WHERE {matches} AND {found} < :before ORDER BY {found} DESC LIMIT :limit"
 
 COUNTS = "SELECT queue, status, count(*) FROM tasks GROUP BY queue, status"
 QUEUES = "SELECT name, state, open_tasks FROM queues ORDER BY name {bytewise}"
 NAMES_LIKE = "SELECT id FROM tasks WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT 50"
 
-WORD = re.compile(r"[^\W_]+", re.UNICODE)
 START = -(1 << 62)
 STRETCH = 200
-SHORTEST_PREFIX = 3
-"""A last word of so many letters also finds longer words; the index keeps prefixes of this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +89,11 @@ def page(transaction: Transaction, narrowed: Filter, before: int, limit: int) ->
 
 def _found(transaction: Transaction, search: str, where: str, params: dict[str, Any]) -> list[Task]:
     """Walk the hits newest first until the page is full; other filters narrow each stretch of them."""
-    match, limit, before = match_of(search), params["limit"], params["before"]
+    found, prefix = words.of_query(search)
     tasks: list[Task] = []
-    if match is None:
+    if not found:
         return tasks
+    match, limit, before = transaction.dialect.match(found, prefix), params["limit"], params["before"]
     while len(tasks) < limit:
         stretch = transaction.all(FOUND, {"match": match, "before": before, "limit": STRETCH})
         if not stretch:
@@ -110,17 +105,6 @@ def _found(transaction: Transaction, search: str, where: str, params: dict[str, 
         if len(stretch) < STRETCH:
             break
     return tasks[:limit]
-
-
-def match_of(search: str) -> str | None:
-    """Return the FTS5 query for plain words (all of them; the last may be the start of one), or None."""
-    words = WORD.findall(unicodedata.normalize("NFC", search))
-    if not words:
-        return None
-    quoted = [f'"{word}"' for word in words]
-    if search.rstrip().endswith("*") or len(words[-1]) >= SHORTEST_PREFIX:
-        quoted[-1] += " *"
-    return " ".join(quoted)
 
 
 def queues(transaction: Transaction) -> list[QueueCount]:

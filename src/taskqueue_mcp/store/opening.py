@@ -15,16 +15,31 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Database
 
 
-def open_database(url: str, *, clock: Callable[[], int] = wall_clock) -> Database:
-    """Open `sqlite:///PATH[?synchronous=normal]`, check it and bring its schema up to date.
+def open_database(url: str, *, clock: Callable[[], int] | None = None) -> Database:
+    """Open `sqlite:///PATH[?synchronous=normal]` or `postgresql://…`, check it and bring its schema up to date.
+
+    Without a `clock`, a file goes by this machine's and PostgreSQL by its own.
 
     Raises:
-        SettingsRefused: the URL is not understood.
-        DatabaseRefused: the file must not be used as it is; it was left untouched.
+        SettingsRefused: the URL is not understood, or the extra for PostgreSQL is not installed.
+        DatabaseRefused: the database must not be used as it is; it was left untouched.
         Busy: another program holds the file.
     """
+    if is_postgres(url):
+        try:
+            from taskqueue_mcp.store.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise SettingsRefused(
+                "PostgreSQL needs the extra `postgres`: pip install 'taskqueue-mcp[postgres]'"
+            ) from error
+        return PostgresDatabase(url, clock=clock)
     path, options = sqlite_file(url)
-    return SqliteDatabase(path, clock=clock, **options)
+    return SqliteDatabase(path, clock=clock or wall_clock, **options)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a database URL names PostgreSQL."""
+    return urlsplit(url).scheme in {"postgres", "postgresql"}
 
 
 def sqlite_file(url: str) -> tuple[Path, dict[str, Any]]:
@@ -34,8 +49,6 @@ def sqlite_file(url: str) -> tuple[Path, dict[str, Any]]:
         SettingsRefused: the URL is not understood.
     """
     parts = urlsplit(url)
-    if parts.scheme in {"postgres", "postgresql"}:
-        raise SettingsRefused("PostgreSQL is not supported by this version; use sqlite:///PATH")
     if parts.scheme != "sqlite" or parts.netloc or not parts.path.removeprefix("/"):
         raise SettingsRefused(
             f"--database {url!r} is not understood; use sqlite:///relative/queue.db or sqlite:////absolute/queue.db"

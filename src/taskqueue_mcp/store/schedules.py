@@ -26,6 +26,8 @@ RETURNING {SCHEDULE}
 """
 BY_NAME = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name AND deleted_at IS NULL"
 BY_ID = f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND deleted_at IS NULL"
+LOCK_BY_NAME = BY_NAME + " {lock}"
+LOCK_BY_ID = BY_ID + " {lock}"
 LAST_NAMED = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name ORDER BY deleted_at IS NULL DESC, id DESC LIMIT 1"
 ALL = f"""
 SELECT {SCHEDULE} FROM schedules
@@ -93,9 +95,9 @@ def edit(transaction: Transaction, values: dict[str, Any]) -> Schedule | None:
     return None if row is None else as_schedule(row)
 
 
-def by_name(transaction: Transaction, name: str) -> Schedule | None:
-    """Return a schedule by its name."""
-    row = transaction.first(BY_NAME, {"name": name})
+def by_name(transaction: Transaction, name: str, *, lock: bool = False) -> Schedule | None:
+    """Return a schedule by its name; with `lock` nobody else changes it until this work is committed."""
+    row = transaction.first(LOCK_BY_NAME if lock else BY_NAME, {"name": name})
     return None if row is None else as_schedule(row)
 
 
@@ -105,9 +107,9 @@ def last_named(transaction: Transaction, name: str) -> Schedule | None:
     return None if row is None else as_schedule(row)
 
 
-def by_id(transaction: Transaction, schedule_id: int) -> Schedule | None:
-    """Return a schedule that is not deleted."""
-    row = transaction.first(BY_ID, {"id": schedule_id})
+def by_id(transaction: Transaction, schedule_id: int, *, lock: bool = False) -> Schedule | None:
+    """Return a schedule that is not deleted; with `lock` nobody else changes it until this work is committed."""
+    row = transaction.first(LOCK_BY_ID if lock else BY_ID, {"id": schedule_id})
     return None if row is None else as_schedule(row)
 
 

@@ -56,6 +56,8 @@ def wall_clock() -> int:
 class SqliteTransaction:
     """The statements of one work. `now` is the injected clock, read once."""
 
+    dialect = SQLITE
+
     __slots__ = ("_execute", "_executemany", "counts", "now", "signals")
 
     def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal], counts: dict[str, Count]) -> None:
@@ -220,8 +222,11 @@ class SqliteDatabase:
         """Run a long, read-only `work` on a thread and a connection of its own."""
         return await asyncio.get_running_loop().run_in_executor(self._pool(), self._read_apart, work)
 
-    def listen(self, listener: Callable[[frozenset[Signal] | None], None]) -> Callable[[], None]:
+    def listen(
+        self, listener: Callable[[frozenset[Signal] | None], None], *, needed: Callable[[], bool] | None = None
+    ) -> Callable[[], None]:
         """Call `listener` after every commit, ours or another process's; return a function that stops it."""
+        del needed  # other processes wake us, and a look costs next to nothing
         self._listeners.append(listener)
         loop = asyncio.get_running_loop()
         if self._loop is not loop:

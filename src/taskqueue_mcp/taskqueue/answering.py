@@ -30,7 +30,7 @@ def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, 
     if action not in ACTIONS:
         raise InvalidInput(f"action: {action!r} is not one of {', '.join(ACTIONS)}")
     said = checks.text("answer", text or "", LONGEST_ANSWER).strip()
-    task = moving.fetch(transaction, task_id)
+    task = moving.locked(transaction, task_id)
     match action:
         case "approve":
             change = lifecycle.approve(task)
@@ -69,7 +69,7 @@ def cancel(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
         WrongStatus: it is final already.
     """
     reason = checks.text("reason", why or "", 2_000).strip()
-    task = moving.fetch(transaction, task_id)
+    task = moving.locked(transaction, task_id)
     change = lifecycle.cancel(task, reason)
     schedule = scheduling.standing_for(transaction, task)
     after = moving.move(transaction, task, change, "cancelled", caller.name, {"reason": reason} if reason else None)

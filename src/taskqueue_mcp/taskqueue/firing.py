@@ -132,7 +132,7 @@ def _overlapping(transaction: Transaction, schedule: Schedule, standing: Task) -
         waiting = [task for task in unfinished if task.attempt == 0]
         return f"T-{waiting[0].id} was waiting already" if waiting else None
     for found in unfinished:
-        task = moving.fetch(transaction, found.id)  # the end of one before it may have moved it
+        task = moving.locked(transaction, found.id)  # the end of one before it may have moved it
         if task.status not in FINAL:
             change = lifecycle.cancel(task, "the next run of its schedule is due")
             moving.move(transaction, task, change, "cancelled", events.SYSTEM, {"schedule": schedule.name})

@@ -28,6 +28,18 @@ def fetch(transaction: Transaction, task_id: int) -> Task:
     return task
 
 
+def locked(transaction: Transaction, task_id: int) -> Task:
+    """Return a task to be changed: until this work is committed nobody else changes it.
+
+    Raises:
+        NotFound: there is none.
+    """
+    task = tasks.fetch_locked(transaction, task_id)
+    if task is None:
+        raise NotFound(f"there is no task T-{task_id}; list_tasks shows those that exist")
+    return task
+
+
 def move(
     transaction: Transaction, task: Task, change: Change, kind: str, principal: str,
     data: dict[str, Any] | None = None,

@@ -44,7 +44,7 @@ def ripen(transaction: Transaction, rules: Rules) -> int:
         if task.seq != found.seq:
             continue  # an occurrence that fired before it in this batch has moved it
         if task.schedule_id is not None and task.due_at is not None and task.attempt == 0:
-            schedule = schedules.by_id(transaction, task.schedule_id)
+            schedule = schedules.by_id(transaction, task.schedule_id, lock=True)
             if schedule is not None and schedule.standing_task_id == task.id:
                 firing.fire(transaction, rules, schedule, task)
                 continue

@@ -58,7 +58,7 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     """
     promoting.promote(transaction, rules)
     name = checks.name("name", new.name)
-    found = schedules.by_name(transaction, name)
+    found = schedules.by_name(transaction, name, lock=True)
     if found is not None:
         found = _settle_passed(transaction, rules, found)
     values = _values(rules, new, found)
@@ -85,13 +85,13 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     return _planned(transaction, schedule, created=found is None)
 
 
-def fetch(transaction: Transaction, name: str) -> Schedule:
-    """Return a schedule.
+def fetch(transaction: Transaction, name: str, *, lock: bool = False) -> Schedule:
+    """Return a schedule; with `lock` nobody else changes it until this work is committed.
 
     Raises:
         NotFound: there is none of this name.
     """
-    schedule = schedules.by_name(transaction, checks.name("name", name))
+    schedule = schedules.by_name(transaction, checks.name("name", name), lock=lock)
     if schedule is None:
         raise NotFound(f"there is no schedule {name!r}; manage_schedule with action list shows those that exist")
     return schedule
@@ -104,7 +104,7 @@ def preview(transaction: Transaction, name: str, count: int) -> Planned:
 
 def pause(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Planned:
     """Stop a schedule; due times that pass meanwhile end as `skipped`."""
-    schedule = _settle_passed(transaction, rules, fetch(transaction, name))
+    schedule = _settle_passed(transaction, rules, fetch(transaction, name, lock=True))
     if schedule.enabled:
         schedule = _enable(transaction, schedule, enabled=False)
         _stand_again(transaction, rules, schedule, schedule.next_due_at)
@@ -114,7 +114,7 @@ def pause(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> 
 
 def resume(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Planned:
     """Let a paused schedule go on from its next due time."""
-    schedule = fetch(transaction, name)
+    schedule = fetch(transaction, name, lock=True)
     if not schedule.enabled:
         schedule = _enable(transaction, schedule, enabled=True)
         _stand_again(transaction, rules, schedule, schedule.next_due_at)
@@ -134,9 +134,9 @@ def run_now(transaction: Transaction, rules: Rules, caller: Caller, name: str) -
 
 def delete(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Schedule:
     """Delete a schedule with its standing run; earlier runs and the history stay."""
-    schedule = _settle_passed(transaction, rules, fetch(transaction, name))
+    schedule = _settle_passed(transaction, rules, fetch(transaction, name, lock=True))
     if schedule.standing_task_id is not None:
-        standing = moving.fetch(transaction, schedule.standing_task_id)
+        standing = moving.locked(transaction, schedule.standing_task_id)
         change = lifecycle.cancel(standing, "its schedule was deleted")
         moving.move(transaction, standing, change, "cancelled", caller.name)
     schedules.delete(transaction, schedule)
@@ -155,7 +155,7 @@ def standing_for(transaction: Transaction, task: Task) -> Schedule | None:
     """Return the schedule whose next due time `task` stands for, if it does."""
     if task.schedule_id is None:
         return None
-    schedule = schedules.by_id(transaction, task.schedule_id)
+    schedule = schedules.by_id(transaction, task.schedule_id, lock=True)
     return schedule if schedule is not None and schedule.standing_task_id == task.id else None
 
 
@@ -173,7 +173,7 @@ def _settle_passed(transaction: Transaction, rules: Rules, schedule: Schedule) -
         _write_off_paused(transaction, schedule)
         return schedule
     while schedule.next_due_at is not None and schedule.next_due_at <= transaction.now:
-        standing = moving.fetch(transaction, schedule.standing_task_id or 0)
+        standing = moving.locked(transaction, schedule.standing_task_id or 0)
         firing.fire(transaction, rules, schedule, standing)
         schedule = fetch(transaction, schedule.name)
     return schedule
@@ -200,7 +200,7 @@ def _next_unsettled(transaction: Transaction, schedule: Schedule, cron: crons.Cr
 
 
 def _stand_again(transaction: Transaction, rules: Rules, schedule: Schedule, due_at: Micros | None) -> None:
-    standing = None if schedule.standing_task_id is None else moving.fetch(transaction, schedule.standing_task_id)
+    standing = None if schedule.standing_task_id is None else moving.locked(transaction, schedule.standing_task_id)
     if standing is None or due_at is None:
         firing.stand_for(transaction, rules, schedule, due_at)
     else:

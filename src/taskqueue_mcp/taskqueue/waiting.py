@@ -27,7 +27,7 @@ class Waiters:
     def attach(self, database: Database) -> None:
         """Follow the commits of `database` from the running event loop."""
         if self._stop_listening is None:
-            self._stop_listening = database.listen(self.wake)
+            self._stop_listening = database.listen(self.wake, needed=lambda: bool(self._waiting))
 
     def detach(self) -> None:
         """Stop following."""

@@ -1,0 +1,121 @@
+"""Works in line for threads: those that arrive while others run go together in the next transaction.
+
+So a commit is shared by as many callers as wait for one, and when nobody waits nothing is delayed. A second
+transaction starts beside the first only when that takes longer than `STUCK`, as when it waits for a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor  # noqa: TC003 - the type of a public argument
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskqueue_mcp.store.database import Signal, Work
+
+T = TypeVar("T")
+
+STUCK = 0.003
+"""How long a transaction runs, in seconds, before another one starts beside it."""
+MOST_TOGETHER = 32
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A work that has been asked for and not yet answered."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any] | None
+    deadline: float
+    result: Any = None
+    error: BaseException | None = None
+    signals: set[Signal] = field(default_factory=set)
+
+    @property
+    def gone(self) -> bool:
+        """Whether whoever asked has left before it began."""
+        return self.future is not None and self.future.cancelled()
+
+    def answer(self) -> None:
+        """Hand the outcome to whoever asked, unless they are gone."""
+        if self.future is None or self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Lane:
+    """Works of one kind, and the transactions that carry them."""
+
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        carry: Callable[[list[Waiting]], None],
+        told: Callable[[set[Signal]], None],
+        *,
+        width: int,
+        patience: float,
+    ) -> None:
+        self._threads = threads
+        self._carry = carry
+        self._told = told
+        self._width = width
+        self._patience = patience
+        self._pending: list[Waiting] = []
+        self._running = 0
+        self._begun_at = 0.0
+        self._called = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._pending and not self._running
+
+    async def ask(self, work: Work[T]) -> T:
+        """Run `work` in one of the next transactions and return its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._pending.append(Waiting(work, future, time.monotonic() + self._patience))
+        if not self._called:
+            self._called = True
+            loop.call_soon(self._go)
+        return await future
+
+    def _go(self) -> None:
+        self._called = False
+        if not self._pending or self._running >= self._width:
+            return
+        loop = asyncio.get_running_loop()
+        if self._running and (left := self._begun_at + STUCK - time.monotonic()) > 0:
+            self._called = True
+            loop.call_later(left, self._go)
+            return
+        works, self._pending = self._pending[:MOST_TOGETHER], self._pending[MOST_TOGETHER:]
+        self._running += 1
+        self._begun_at = time.monotonic()
+        carried = loop.run_in_executor(self._threads, self._carry, works)
+        carried.add_done_callback(lambda done: self._done(done, works))
+        if self._pending:
+            self._called = True
+            loop.call_later(STUCK, self._go)
+
+    def _done(self, carried: asyncio.Future[None], works: list[Waiting]) -> None:
+        self._running -= 1
+        error = carried.exception()
+        signals: set[Signal] = set()
+        for waiting in works:
+            if error is not None and waiting.error is None:
+                waiting.error = error
+            signals |= waiting.signals
+            waiting.answer()
+        if signals:
+            self._told(signals)
+        if self._pending and not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._go)

@@ -1,0 +1,94 @@
+"""The statements of the works that share a PostgreSQL transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncConnection, Connection, RawCursor
+from psycopg.types.numeric import Int8Dumper
+
+from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from taskqueue_mcp.store.dialect import Dialect
+    from taskqueue_mcp.store.queues import Count
+
+Wire = Connection[Row]
+
+TIMEOUTS = {"statement_timeout": "15s", "lock_timeout": "4s", "idle_in_transaction_session_timeout": "30s"}
+BEGIN = {"write": "BEGIN ISOLATION LEVEL READ COMMITTED", "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+
+
+def beginning(schema: str, kind: str, *, durable: bool = True) -> str:
+    """Return what begins a transaction and answers with the clock; every setting ends with it.
+
+    So nothing of a session is relied on, and a pooler may hand each transaction to another connection. `durable`
+    turns `synchronous_commit` on where the server has it off.
+    """
+    settings = {"search_path": schema, **TIMEOUTS}
+    if not durable:
+        settings["synchronous_commit"] = "on"
+    set_ = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"{BEGIN[kind]}; SELECT {set_}; SELECT {schema}.clock()"
+
+
+def prepare(wire: Wire | AsyncConnection[Row]) -> None:
+    """Let every whole number be a BIGINT: by default its size decides, and a statement is prepared for each."""
+    wire.adapters.register_dumper(int, Int8Dumper)
+
+
+class PostgresTransaction:
+    """One work's statements; those before it in the same commit are seen."""
+
+    __slots__ = ("_compile", "_cursor", "_injected", "counts", "dialect", "now", "signals", "wrote")
+
+    def __init__(
+        self, wire: Wire, dialect: Dialect, begin: str, clock: Callable[[], int] | None, counts: dict[str, Count]
+    ) -> None:
+        cursor = wire.execute(begin, prepare=False)
+        while cursor.nextset():
+            pass
+        told = cursor.fetchone()
+        assert told is not None  # noqa: S101 - a SELECT of one value
+        self._injected = None if clock is None else clock()
+        self.now: int = told[0] if self._injected is None else self._injected
+        self._cursor = RawCursor[Row](wire)
+        self.dialect = dialect
+        self._compile = dialect.compile
+        self.counts = counts
+        self.signals: set[Signal] = set()
+        self.wrote = False
+
+    def first(self, sql: str, params: Params = NOTHING) -> Row | None:
+        """Run a statement and return its first row, or None."""
+        rows = self.all(sql, params)
+        return rows[0] if rows else None
+
+    def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
+        """Run a statement and return its rows."""
+        self._execute(sql, params)
+        return self._cursor.fetchall()
+
+    def run(self, sql: str, params: Params = NOTHING) -> int:
+        """Run a statement and return how many rows it changed."""
+        self._execute(sql, params)
+        return self._cursor.rowcount
+
+    def run_many(self, sql: str, rows: Sequence[Params]) -> None:
+        """Run a statement once for each set of parameters."""
+        for params in rows:
+            self._execute(sql, params)
+
+    def signal(self, subject: str, name: str) -> None:
+        """Wake whoever waits for this once the work is committed."""
+        self.signals.add((subject, name))
+
+    def _execute(self, sql: str, params: Params) -> None:
+        text, pick, timed, writes = self._compile(sql)
+        values: tuple[Any, ...] = pick(params)
+        if timed:
+            values = (*values, self._injected)
+        self.wrote = self.wrote or writes
+        self._cursor.execute(text.encode(), values)
