@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import ipaddress
 import logging
 import os
@@ -23,8 +24,9 @@ from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.procedures import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.scheduler import Scheduler
+from taskqueue_mcp.settings import state_folder
 from taskqueue_mcp.store import open_database
-from taskqueue_mcp.store.opening import sqlite_file
+from taskqueue_mcp.store.opening import is_postgres, shown, sqlite_file
 from taskqueue_mcp.taskqueue import Limits, Rules, TaskQueue
 from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
@@ -135,7 +137,7 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
 
         def listening(port: int) -> None:
             url = f"http://{_shown(settings.host)}:{port}/mcp"
-            _say(f"taskqueue-mcp {__version__} serves {url} (database {settings.database})")
+            _say(f"taskqueue-mcp {__version__} serves {url} (database {shown(settings.database)})")
             if token_file is not None:
                 _say(f"the token for it is in {token_file}")
             if helper is not None:
@@ -198,8 +200,7 @@ async def _check_exposure(app: App) -> None:
 
 async def _first_token(app: App) -> Path | None:
     """Make the owner's token at the first start; return the file that holds it, if there is one."""
-    database, _ = sqlite_file(app.settings.database)
-    file = database.with_name(database.name + "-token")
+    file = _token_file(app.settings.database)
     if not await app.auth.any_token():
         owner = local_person()
         made = await app.auth.create(owner, owner.name, owner.scopes, kind=Kind.PERSON)
@@ -207,6 +208,16 @@ async def _first_token(app: App) -> Path | None:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as written:
             written.write(made.secret + "\n")
     return file if file.exists() else None
+
+
+def _token_file(url: str) -> Path:
+    """Return where the owner's token is kept: beside the file, or for PostgreSQL in the user's state folder."""
+    if not is_postgres(url):
+        database, _ = sqlite_file(url)
+        return database.with_name(database.name + "-token")
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(shown(url).encode()).hexdigest()[:16]}-token"
 
 
 class LocalWorker:
@@ -282,7 +293,10 @@ def run_worker(
         drain_seconds=drain_seconds,
     )
     registry = registry_of(settings, executors or tuple(means.executors))
-    connect = worker.over_http(server, token or "") if server else worker.over_stdio(_own_stdio(settings, called))
+    if server:
+        connect = worker.over_http(server, token or "")
+    else:  # the URL may hold a password, and other users can read arguments
+        connect = worker.over_stdio(_own_stdio(called), TASKQUEUE_DATABASE=settings.database)
     _log_to_stderr()
     return asyncio.run(worker.run_worker(connect, registry, options))
 
@@ -298,7 +312,7 @@ def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
     from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - the same
 
     means = settings.worker
-    own, _ = sqlite_file(settings.database)
+    own = None if is_postgres(settings.database) else sqlite_file(settings.database)[0]
     if any(source.absolute() == own for source in means.sources.values()):
         raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
     built: dict[str, Callable[[], Executor[Any]]] = {
@@ -311,10 +325,9 @@ def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
     return Registry([built[name]() for name in dict.fromkeys(names)])
 
 
-def _own_stdio(settings: Settings, name: str) -> list[str]:
+def _own_stdio(name: str) -> list[str]:
     """Return the command of a stdio server for this worker alone."""
-    own = [sys.executable, "-m", "taskqueue_mcp", "stdio", "--database", settings.database]
-    return [*own, "--as", name, "--scope", "work"]
+    return [sys.executable, "-m", "taskqueue_mcp", "stdio", "--as", name, "--scope", "work"]
 
 
 def _is_loopback(host: str) -> bool:

@@ -45,10 +45,14 @@ def _zone(value: Any) -> Any:
     return value
 
 
+def state_folder() -> Path:
+    """Return the folder of what this user's queue keeps."""
+    return Path(platformdirs.user_state_path(APP, appauthor=False))
+
+
 def default_database() -> str:
     """Return the queue in the user's state folder."""
-    folder = platformdirs.user_state_path(APP, appauthor=False)
-    return f"sqlite:///{folder / 'queue.db'}"
+    return f"sqlite:///{state_folder() / 'queue.db'}"
 
 
 def default_sops() -> Path:

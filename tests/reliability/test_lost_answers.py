@@ -18,6 +18,8 @@ from tests.reliability.racers import opened
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.engines("sqlite")
+
     from tests.conftest import Size
 
 PATIENT = 0.25

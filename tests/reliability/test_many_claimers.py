@@ -19,6 +19,8 @@ from tests.reliability.racers import EVERYONE, opened
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.engines("sqlite")
+
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
     from tests.conftest import Size

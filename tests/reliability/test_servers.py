@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store import Transaction
     from tests.conftest import Size
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc")
+pytestmark = [
+    pytest.mark.engines("sqlite"),
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc"),
+]
 
 WORKERS = 2
 COMMAND_SECONDS = "0.05"

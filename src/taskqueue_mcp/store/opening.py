@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.store.sqlite import SYNCHRONOUS, SqliteDatabase, wall_clock
@@ -42,6 +42,17 @@ def is_postgres(url: str) -> bool:
     return urlsplit(url).scheme in {"postgres", "postgresql"}
 
 
+def shown(url: str) -> str:
+    """Return a database URL as it may be printed and logged: without the password."""
+    parts = urlsplit(url)
+    if not is_postgres(url):
+        return url
+    user = f"{parts.username}@" if parts.username else ""
+    hidden = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]
+    where = user + parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, where, parts.path, urlencode(hidden, safe="/"), ""))
+
+
 def sqlite_file(url: str) -> tuple[Path, dict[str, Any]]:
     """Return the file and the options that a database URL names.
 
@@ -51,7 +62,8 @@ def sqlite_file(url: str) -> tuple[Path, dict[str, Any]]:
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc or not parts.path.removeprefix("/"):
         raise SettingsRefused(
-            f"--database {url!r} is not understood; use sqlite:///relative/queue.db or sqlite:////absolute/queue.db"
+            f"--database {url!r} is not understood; use sqlite:///relative/queue.db, sqlite:////absolute/queue.db or "
+            "postgresql://user@host/database"
         )
     options = dict(parse_qsl(parts.query))
     unknown = set(options) - {"synchronous"}

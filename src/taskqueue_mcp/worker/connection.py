@@ -196,9 +196,9 @@ def over_http(url: str, token: str) -> Connect:
     return connect
 
 
-def over_stdio(command: Sequence[str]) -> Connect:
+def over_stdio(command: Sequence[str], **environment: str) -> Connect:
     """Return what starts `command` (`taskqueue-mcp stdio …`) and speaks to it over its pipes."""
-    server = StdioServerParameters(command=command[0], args=list(command[1:]), env=dict(os.environ))
+    server = StdioServerParameters(command=command[0], args=list(command[1:]), env={**os.environ, **environment})
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Client]:
