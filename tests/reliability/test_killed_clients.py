@@ -22,11 +22,11 @@ from tests.reliability.truth import gaps, read_all, untrue
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.engines("sqlite")
-
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
     from tests.conftest import Size
+
+pytestmark = pytest.mark.engines("sqlite")
 
 CLIENTS = 4
 DRAIN_SECONDS = 45.0

@@ -18,9 +18,9 @@ from tests.reliability.racers import opened
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.engines("sqlite")
-
     from tests.conftest import Size
+
+pytestmark = pytest.mark.engines("sqlite")
 
 PATIENT = 0.25
 """How long a client waits for an answer, in seconds."""

@@ -19,11 +19,11 @@ from tests.reliability.racers import EVERYONE, opened
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.engines("sqlite")
-
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
     from tests.conftest import Size
+
+pytestmark = pytest.mark.engines("sqlite")
 
 MINUTE = 60 * 1_000_000
 LEASE = 900
