@@ -14,12 +14,13 @@ from tests.reliability.invariants import broken
 from tests.reliability.processes import PATIENCE, start, together
 from tests.reliability.racers import SHORT, opened
 from tests.reliability.shared import Room
-from tests.reliability.truth import read_all, untrue
+from tests.reliability.truth import acknowledged, read_all, untrue
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Size
+    from tests.reliability.conftest import Tell
 
 CLIENTS = 3
 DRAIN_SECONDS = 45.0
@@ -49,7 +50,7 @@ async def fill_and_free(url: str, diaries: list[Path], room: Room, seed: int, ro
 
 
 async def test_what_a_full_disk_refused_was_not_done_and_work_goes_on_when_there_is_room(
-    folder: Path, seed: int, size: Size
+    folder: Path, seed: int, size: Size, tell: Tell
 ) -> None:
     rounds = size(25, 1_000)
     url = f"sqlite:///{folder / 'queue.db'}"
@@ -59,6 +60,7 @@ async def test_what_a_full_disk_refused_was_not_done_and_work_goes_on_when_there
         assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
         refused = Counter(entry.get("refused") for entries in read_all(diaries).values() for entry in entries)
+        tell(full_disks=rounds, refused_calls=refused["busy"], acknowledged_calls=acknowledged(diaries))
         assert refused["busy"] > 10 * rounds  # or it was not much of a test
 
         seconds = [DRAIN_SECONDS] * CLIENTS

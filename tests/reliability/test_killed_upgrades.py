@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store import Transaction
     from tests.conftest import Size
+    from tests.reliability.conftest import Tell
 
 TABLES = ("tasks", "bodies", "dependencies", "attempts", "events", "log_chunks", "schedules", "occurrences")
 AT_WORK = 0.7
@@ -106,36 +107,38 @@ async def test_an_upgrade_killed_before_any_of_its_statements_leaves_the_queue_a
 
 
 async def test_an_upgrade_killed_at_any_write_of_its_disk_is_done_or_not_begun(
-    folder: Path, seed: int, size: Size, newer: Callable[[], None]
+    folder: Path, seed: int, size: Size, tell: Tell, newer: Callable[[], None]
 ) -> None:
     (folder / "used").mkdir(mode=0o700)
     await use(url_in(folder / "used"), folder, seed)
     copy(folder / "used", folder / "read")  # opening and closing it would tidy up after those that were killed
     before = await held(url_in(folder / "read"))
-    await kill_at_steps(folder, seed, size(25, 1_000), newer, before)
+    tell(kills=await kill_at_steps(folder, seed, size(25, 1_000), newer, before))
 
 
 async def test_a_new_file_whose_making_was_killed_at_any_write_is_made_by_the_next_program(
-    folder: Path, seed: int, size: Size, newer: Callable[[], None]
+    folder: Path, seed: int, size: Size, tell: Tell, newer: Callable[[], None]
 ) -> None:
     (folder / "used").mkdir(mode=0o700)
     before: dict[str, list[Any]] = {table: [] for table in (*TABLES, "queues")}
-    await kill_at_steps(folder, seed, size(15, 1_000), newer, before)
+    tell(kills=await kill_at_steps(folder, seed, size(15, 1_000), newer, before))
 
 
 async def kill_at_steps(
     folder: Path, seed: int, kills: int, newer: Callable[[], None], before: dict[str, list[Any]]
-) -> None:
-    """Upgrade copies of the queue in the folder `used`, and kill each upgrade before another step on its disk."""
+) -> int:
+    """Upgrade copies of the queue in the folder `used`, each killed before another step on disk; return how many."""
     copy(folder / "used", folder / "counted")
     all_ended([start(upgrade, url_in(folder / "counted"), NEVER, NEVER, str(folder / "steps"))])
     steps = range((folder / "steps").stat().st_size)
     assert len(steps) > 20  # or it was not much of a test
     newer()
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
-    for step in sorted(chance.sample(steps, min(kills, len(steps)))):
+    chosen = sorted(chance.sample(steps, min(kills, len(steps))))
+    for step in chosen:
         copied = folder / f"killed-{step}"
         copy(folder / "used", copied)
         killed(url_in(copied), step=step)
         await is_whole(url_in(copied), before)
         shutil.rmtree(copied)
+    return len(chosen)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Size
+    from tests.reliability.conftest import Tell
 
 CLIENTS = 2
 LIVES = 2
@@ -81,7 +82,9 @@ async def look(shadow: Shadow, left: Path, chance: random.Random, found: Found) 
     shutil.rmtree(left)
 
 
-async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(folder: Path, seed: int, size: Size) -> None:
+async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
+    folder: Path, seed: int, size: Size, tell: Tell
+) -> None:
     cuts = size(60, 1_000)
     while cuts > 0:
         found = await cut_power(folder / f"trace-{cuts}", "", seed + cuts, min(cuts, CUTS_A_TRACE))
@@ -89,6 +92,7 @@ async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(folder: 
         assert found.untrue == []
         assert found.syncs > 100  # or it was not much of a test
         assert found.acknowledged > 1_000
+        tell(power_cuts=min(cuts, CUTS_A_TRACE), syncs=found.syncs, acknowledged_calls_looked_for=found.acknowledged)
         shutil.rmtree(folder / f"trace-{cuts}")
         cuts -= CUTS_A_TRACE
 

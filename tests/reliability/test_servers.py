@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store import Transaction
     from tests.conftest import Size
+    from tests.reliability.conftest import Tell
 
 pytestmark = [
     pytest.mark.engines("sqlite"),
@@ -102,7 +103,7 @@ async def settled(url: str) -> None:
 
 
 async def test_servers_and_workers_are_killed_and_every_accepted_task_is_completed_once(
-    fleet: Fleet, database_url: str, mark: str, seed: int, size: Size
+    fleet: Fleet, database_url: str, mark: str, seed: int, size: Size, tell: Tell
 ) -> None:
     kills = size(8, 150)
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
@@ -134,6 +135,7 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
     async with opened(database_url) as queue:
         events, stored = await queue.database.read(ends)
         assert await queue.database.read(lambda transaction: broken(transaction, LEASE)) == []
+    tell(kills_of_servers_and_workers=len(victims), tasks=len(client.accepted), lost_connections=client.lost)
     assert len(client.accepted) >= 5 * kills  # or it was not much of a test
     assert client.lost
     assert {key: f"T-{task}" for key, task in stored.items()} == client.accepted
@@ -145,7 +147,7 @@ async def test_servers_and_workers_are_killed_and_every_accepted_task_is_complet
 
 
 async def test_sixteen_claimers_on_three_servers_get_every_task_once(
-    folder: Path, database_url: str, size: Size
+    folder: Path, database_url: str, size: Size, tell: Tell
 ) -> None:
     names = [f"server-{number}" for number in range(3)]
     fleet = Fleet(folder, database_url, servers=names)
@@ -169,6 +171,7 @@ async def test_sixteen_claimers_on_three_servers_get_every_task_once(
     async with opened(database_url) as queue:
         assert await queue.database.read(lambda transaction: broken(transaction, SHORTER)) == []
         assert await queue.database.read(lambda transaction: untold(transaction, actors)) == []
+    tell(claimers=16, servers=3, tasks=16 * size(8, 500))
     assert sum(len(actor.completed) for actor in actors) == 16 * size(8, 500)
     assert all(actor.completed for actor in actors)
     assert [actor.lost for actor in actors] == [0] * 16

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue import TaskQueue
+    from tests.reliability.conftest import Tell
 
 YEARS = Span(datetime(2026, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC))
 SERVERS = 3
@@ -57,7 +58,7 @@ def plans(*, whole: bool) -> dict[str, tuple[str, str]]:
 
 
 async def test_in_two_years_over_five_zones_each_due_time_runs_exactly_once(
-    database_url: str, folder: Path, seed: int, soak: bool
+    database_url: str, folder: Path, seed: int, soak: bool, tell: Tell
 ) -> None:
     wanted = plans(whole=soak)
     expected = {name: due_times(cron, zone, YEARS) for name, (cron, zone) in wanted.items()}
@@ -75,9 +76,10 @@ async def test_in_two_years_over_five_zones_each_due_time_runs_exactly_once(
             )
             await queue.put_schedule(EVERYONE, plan)
         chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
-        await live_through(queue, database_url, clock, chance, sorted(chain(*half_hourly.values())))
+        kills = await live_through(queue, database_url, clock, chance, sorted(chain(*half_hourly.values())))
         found = await queue.database.read(ran)
         assert await queue.database.read(lambda transaction: broken(transaction, LEASE)) == []
+    tell(schedules=len(wanted), due_times=sum(map(len, expected.values())), kills=kills)
     assert {name: [due for due, _, _ in rows] for name, rows in found.items()} == expected
     assert {fate for rows in found.values() for _, fate, _ in rows} == {"fired", "late"}
     assert all(due == stood_for for rows in found.values() for due, _, stood_for in rows)
@@ -85,8 +87,8 @@ async def test_in_two_years_over_five_zones_each_due_time_runs_exactly_once(
 
 async def live_through(
     queue: TaskQueue, url: str, clock: StandingClock, chance: random.Random, half_hourly: list[int]
-) -> None:
-    """Let the years pass in random steps, small ones where every half hour counts, and kill a server now and then."""
+) -> int:
+    """Let the years pass in random steps, small ones where half hours count; return how many servers were killed."""
     servers = [start(racers.keep_time, url, str(clock.path)) for _ in range(SERVERS)]
     last = micros(YEARS.end) - HOUR // 2
     try:
@@ -99,7 +101,7 @@ async def live_through(
                 while (await queue.next_instant() or 0) <= clock():
                     await anyio.sleep(0.001)
             if clock() == last:
-                return
+                return number // KILLED_EVERY
             if number % KILLED_EVERY == 0:
                 victim = chance.randrange(SERVERS)
                 servers[victim].kill()
@@ -110,6 +112,7 @@ async def live_through(
         for server in servers:
             server.kill()
             server.join(PATIENCE)
+    raise AssertionError
 
 
 def ran(transaction: Transaction) -> dict[str, list[tuple[int, str, int]]]:

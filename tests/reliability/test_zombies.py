@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Size
+    from tests.reliability.conftest import Tell
 
 THIEF = Caller("thief", Kind.AGENT, frozenset(Scope))
 LATE = 0.6
@@ -84,7 +85,7 @@ async def test_a_holder_stopped_until_another_has_finished_changes_nothing(datab
 
 
 async def test_of_holders_that_wake_while_their_tasks_are_taken_back_each_task_hears_one(
-    database_url: str, folder: Path, size: Size
+    database_url: str, folder: Path, size: Size, tell: Tell
 ) -> None:
     sleepers = size(8, 60)
     async with opened(database_url) as queue:
@@ -114,6 +115,7 @@ async def test_of_holders_that_wake_while_their_tasks_are_taken_back_each_task_h
             finished += 1
         outcomes = {name: await told(folder / f"{name}.told") for name in names}
         all_ended(holders)
+        tell(sleepers=sleepers)
         assert finished == sum(not each["accepted"] for each in outcomes.values())
         for name, each in outcomes.items():
             result = (await queue.get(EVERYONE, each["task"])).task.result_summary

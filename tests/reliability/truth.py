@@ -27,6 +27,11 @@ def read_all(paths: Iterable[Path]) -> dict[str, list[Entry]]:
     return {path.stem: read_diary(path) for path in paths}
 
 
+def acknowledged(paths: Iterable[Path]) -> int:
+    """Return how many calls the clients had an answer to."""
+    return sum("to" in entry for entries in read_all(paths).values() for entry in entries)
+
+
 def untrue(
     transaction: Transaction, diaries: dict[str, list[Entry]], allowed: frozenset[str] = frozenset()
 ) -> list[str]:
@@ -74,16 +79,16 @@ class Stored:
                 yield f"{what}, and that is not stored"
         elif answer["refused"] not in REFUSALS.get(call["do"], set()) | self._allowed:
             yield what
-        elif self._had_effect(call):
+        elif self._had_effect(call, answer["refused"]):
             yield f"{what}, and had its effect"
 
-    def _had_effect(self, call: Entry) -> bool:
+    def _had_effect(self, call: Entry, refused: str) -> bool:
         match call["do"]:
             case "create":
                 return call["key"] in self._keys
             case "claim":
                 return call["claim_id"] in self._claim_ids
-            case "update":
+            case "update" if refused != "lease_lost":  # else it was repeated, and the lease had run out meanwhile
                 return self._times(call) > 0
             case "complete" | "fail":
                 return call["told"] in self._attempt(call)

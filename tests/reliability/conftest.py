@@ -1,0 +1,37 @@
+"""What the reliability tests can ask for besides: a place for the figures that the summary shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+class Tell(Protocol):
+    """Puts what a test went through into the summary of the run: `tell(kills=300, tasks=5_000)`."""
+
+    def __call__(self, **figures: int) -> None: ...
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Iterator[Tell]:
+    """Collect a test's figures; they are shown when it passed."""
+    found: dict[str, int] = {}
+
+    def note(**figures: int) -> None:
+        for name, number in figures.items():
+            found[name] = found.get(name, 0) + number
+
+    yield note
+    line = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items())
+    request.config.stash.setdefault(FIGURES, []).append(f"{request.node.name}: {line}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
