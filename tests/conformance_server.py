@@ -383,7 +383,7 @@ async def main(port: int) -> None:
         for tool in built.server._tool_manager.list_tools():
             tool.description = tool.description or f"Fixture {tool.name}."
         stop_updates = app.database.listen(built.updates.hear)
-        web = asgi.build_app(built.server, authenticate=app.auth.authenticate)
+        web = asgi.build_app(built.server, authenticate=app.auth.authenticate, calls=built.calls)
         try:
             await asgi.serve_http(AddToken(web), "127.0.0.1", port, on_stop=built.listen.close)
         finally:

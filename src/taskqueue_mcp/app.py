@@ -125,6 +125,7 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
         web = asgi.build_app(
             built.server,
             authenticate=app.auth.authenticate,
+            calls=built.calls,
             hosts=settings.allowed_hosts,
             origins=settings.allowed_origins,
             ready=partial(_ready, app),
@@ -179,7 +180,7 @@ async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope])
 
             gc.freeze()
             gc.enable()
-            await stdio.serve_stdio(built.server, on_stop=stop)
+            await stdio.serve_stdio(built.server, calls=built.calls, on_stop=stop)
         finally:
             stop_updates()
 

@@ -21,6 +21,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.surfaces.access import BODY_LIMIT, AccessControl, error_body
+from taskqueue_mcp.surfaces.mcp.http import ShortWay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from taskqueue_mcp.surfaces.access import Authenticate, Limit
+    from taskqueue_mcp.surfaces.mcp.calls import Calls
 
 __all__ = ["CannotListen", "build_app", "serve_http"]
 
@@ -55,6 +57,7 @@ def build_app(
     mcp: MCPServer[Any],
     *,
     authenticate: Authenticate,
+    calls: Calls | None = None,
     hosts: Iterable[str] = (),
     origins: Iterable[str] = (),
     routes: Sequence[BaseRoute] = (),
@@ -68,6 +71,7 @@ def build_app(
     Args:
         mcp: Served without sessions, so that a restart is invisible and any worker can answer.
         authenticate: Whose token this is.
+        calls: Answers the plain calls of our own tools; without it everything goes the SDK's way.
         hosts: Names this server goes by besides loopback's.
         origins: Browser origins let in besides the server's own.
         routes: What else is served (REST, the dashboard); a `Mount("/")` stands last.
@@ -111,7 +115,7 @@ def build_app(
         exception_handlers={HTTPException: _in_one_line},
     )
     return AccessControl(
-        app,
+        app if calls is None else ShortWay(app, MCP_PATH, calls),
         authenticate=authenticate,
         hosts=hosts,
         origins=origins,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import MCPServer
@@ -13,14 +15,14 @@ from mcp.types import SubscriptionsListenRequestParams
 from taskqueue_mcp import __version__
 from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.surfaces.mcp import reading, tools
+from taskqueue_mcp.surfaces.mcp.calls import Calls
 from taskqueue_mcp.surfaces.mcp.instructions import INSTRUCTIONS
 from taskqueue_mcp.surfaces.mcp.updates import Updates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp.server.context import ServerRequestContext
     from mcp.server.mcpserver import Context
+    from mcp.types import InitializeRequestParams
 
     from taskqueue_mcp.taskqueue import TaskQueue
 
@@ -30,10 +32,14 @@ READER = Caller("server", Kind.SERVICE, frozenset(Scope))
 """Who the server itself reads names for completions and prompts as."""
 
 
+Who = Callable[[str], Caller]
+"""Says who speaks, given the name that the client goes by ("" when it gave none)."""
+
+
 class ByScope:
     """Shows a caller the tools of its scopes; what may be called is checked again by the service."""
 
-    def __init__(self, who: Callable[[Any], Caller]) -> None:
+    def __init__(self, who: Who) -> None:
         self._who = who
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:
@@ -41,7 +47,7 @@ class ByScope:
         result = await call_next(ctx)
         if ctx.method != "tools/list":
             return result
-        caller = self._who(ctx)
+        caller = self._who(client_name(ctx.session.client_params))
         if Scope.ADMIN in caller.scopes or not isinstance(result, dict):
             return result
         shown = [each for each in result["tools"] if caller.scopes & tools.SCOPES.get(each["name"], frozenset())]
@@ -49,28 +55,30 @@ class ByScope:
 
 
 class Built:
-    """An MCP server, and what has to be closed before it goes."""
+    """An MCP server, the short way to its tools, and what has to be closed before it goes."""
 
-    def __init__(self, server: MCPServer[Any], listen: ListenHandler, updates: Updates) -> None:
+    def __init__(self, server: MCPServer[Any], calls: Calls, listen: ListenHandler, updates: Updates) -> None:
         self.server = server
+        self.calls = calls
         self.listen = listen
         self.updates = updates
 
 
-def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
-    """Build the MCP server; `who` says who speaks, given the SDK's context of a request."""
+def build(queue: TaskQueue, who: Who) -> Built:
+    """Build the MCP server for those whom `who` knows."""
     logging.getLogger("mcp.server.mcpserver.server").setLevel(logging.ERROR)  # a refused call is the model's to read
 
     def caller(context: Context[Any, Any]) -> Caller:
-        return who(context.request_context)
+        return who(client_name(context.request_context.session.client_params))
 
     updates = Updates()
+    offered = tools.tools(queue, caller)
     server: MCPServer[Any] = MCPServer(
         NAME,
         title="Task queue",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=list(tools.tools(queue, caller)),
+        tools=list(offered),
         middleware=[ByScope(who)],
         subscriptions=updates,
         cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
@@ -81,27 +89,26 @@ def build(queue: TaskQueue, who: Callable[[Any], Caller]) -> Built:
     reading.add_prompts(server, queue, READER)
     reading.add_completions(server, queue, READER)
     listen = ListenHandler(updates, max_subscriptions=MOST_SUBSCRIPTIONS)
-    server._lowlevel_server.add_request_handler(  # noqa: SLF001 - the SDK's own handler cannot be closed, and a stopping server has to
-        "subscriptions/listen", SubscriptionsListenRequestParams, listen
-    )
-    return Built(server, listen, updates)
+    low = server._lowlevel_server  # noqa: SLF001 - the SDK's own handler cannot be closed, and a stopping server has to
+    low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listen)
+    return Built(server, Calls(offered, who, low.server_info_stamp), listen, updates)
 
 
-def stdio_caller(name: str | None, scopes: frozenset[Scope]) -> Callable[[Any], Caller]:
+def stdio_caller(name: str | None, scopes: frozenset[Scope]) -> Who:
     """Return who speaks on stdio: the agent that was named, or else one named after its client."""
-    known: dict[str, Caller] = {}
 
-    def who(context: ServerRequestContext[Any, Any]) -> Caller:
-        called = name or _client_name(context)
-        if called not in known:
-            known[called] = Caller(called, Kind.AGENT, scopes)
-        return known[called]
+    @functools.lru_cache(maxsize=64)
+    def who(client: str) -> Caller:
+        return Caller(name or _tidy(client), Kind.AGENT, scopes)
 
     return who
 
 
-def _client_name(context: ServerRequestContext[Any, Any]) -> str:
-    params = context.session.client_params
-    given = "" if params is None else params.client_info.name
-    tidy = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in given.strip())[:60]
+def client_name(params: InitializeRequestParams | None) -> str:
+    """Return the name that a client goes by, as it gave it."""
+    return "" if params is None else params.client_info.name
+
+
+def _tidy(name: str) -> str:
+    tidy = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in name.strip())[:60]
     return tidy.strip("-._") or "agent"

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -47,6 +48,7 @@ try:
 except ImportError:  # Windows and PyPy have none
     from asyncio import new_event_loop  # type: ignore[assignment]
 
+from taskqueue_mcp.surfaces.mcp.calls import METHOD, WAITING
 from taskqueue_mcp.surfaces.mcp.wire import LINE_LIMIT, LineTooLong, open_wire
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from mcp.shared.message import MessageMetadata
     from mcp.types.jsonrpc import JSONRPCMessage, RequestId
 
+    from taskqueue_mcp.surfaces.mcp.calls import Calls, PlainCall
     from taskqueue_mcp.surfaces.mcp.wire import Wire
 
 __all__ = ["LINE_LIMIT", "Stopping", "run", "serve_stdio"]
@@ -98,12 +101,15 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def serve_stdio(
     server: MCPServer[Any],
     *,
+    calls: Calls | None = None,
     stopping: Stopping | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> None:
     """Serve `server` to the one client at stdin and stdout, until stdin ends or SIGTERM or SIGINT comes.
 
-    Then `stopping` is set and `on_stop` called (close listen streams there), calls in flight have
+    `calls` answers the plain calls of our own tools; without it everything goes the SDK's way.
+
+    When it ends, `stopping` is set and `on_stop` called (close listen streams there), calls in flight have
     `GRACE_SECONDS` to answer, and the rest is broken off. Setting `stopping` elsewhere ends the serving in
     the same way. Handlers run in a copy of the context that this was called in.
     """
@@ -112,7 +118,7 @@ async def serve_stdio(
     # `run_stdio_async`, brings the SDK's own transport along.
     low: Server[Any] = server._lowlevel_server  # noqa: SLF001
     async with open_wire(stopping.set) as wire, low.lifespan(low) as state:
-        conversation = _Conversation(low, state, wire)
+        conversation = _Conversation(low, state, wire, calls)
         wire.start(conversation.receive)
         await _either(stopping.wait(), wire.ended.wait())
         wire.stop_reading()
@@ -140,13 +146,15 @@ class _Call:
     """A request or notification being handled; to the SDK, its dispatch context."""
 
     __slots__ = (
+        "_asked_to_cancel",
         "_cancelled",
         "_conversation",
         "_progress_token",
         "_scope",
-        "cancel_requested",
         "closed",
         "request_id",
+        "task",
+        "was_called_off",
     )
 
     transport = TransportContext(kind="stdio", can_send_request=False)
@@ -157,10 +165,28 @@ class _Call:
         self._conversation = conversation
         self._progress_token = progress_token_from_params(params)
         self.request_id = request_id
-        self.cancel_requested = anyio.Event()
         self.closed = False
+        self.was_called_off = False
+        self.task: asyncio.Task[None] | None = None
+        self._asked_to_cancel: anyio.Event | None = None
         self._cancelled = False
         self._scope: anyio.CancelScope | None = None
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Set once the client calls it off."""
+        if self._asked_to_cancel is None:
+            self._asked_to_cancel = anyio.Event()
+            if self.was_called_off:
+                self._asked_to_cancel.set()
+        return self._asked_to_cancel
+
+    def call_off(self) -> None:
+        """Do what the client asks for: break off, and answer nothing."""
+        self.was_called_off = True
+        if self._asked_to_cancel is not None:
+            self._asked_to_cancel.set()
+        self.cancel()
 
     def scope(self) -> anyio.CancelScope:
         """Return the scope to be handled in; made in its task, since anyio refuses to make one in a callback."""
@@ -174,6 +200,12 @@ class _Call:
         self._cancelled = True
         if self._scope is not None:
             self._scope.cancel()
+        elif self.task is not None:
+            self.task.cancel()
+
+    async def beat(self, seconds: float) -> None:
+        """Report that the call has been parked for so long."""
+        await self.progress(seconds, message=WAITING)
 
     async def send_raw_request(self, method: str, params: _Params, opts: CallOptions | None = None) -> dict[str, Any]:
         """Refuse: nothing is asked of the client."""
@@ -198,10 +230,20 @@ class _Call:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A call that needs no SDK, and the name of the client that made it."""
+
+    known: Calls
+    asked: PlainCall
+    client: str
+
+
 class _Conversation:
     """One client from its first line to its last: its era, and its calls in flight."""
 
-    def __init__(self, server: Server[Any], state: object, wire: Wire) -> None:
+    def __init__(self, server: Server[Any], state: object, wire: Wire, known: Calls | None) -> None:
+        self._known = known
         self._server = server
         self._state = state
         self._wire = wire
@@ -262,7 +304,27 @@ class _Conversation:
         self._calls[coerce_request_id(request.id)] = call
         if request.method == "initialize":  # a client may send its next requests without waiting for this one
             self._behind_initialize = deque()
-        self._spawn(call, self._answer(call, request, era))
+        plain = None if self._known is None or request.method != METHOD else self._plain(self._known, request, era)
+        if plain is not None:
+            call.task = self._spawn(call, self._answer_plain(call, request.id, plain))
+        else:
+            self._spawn(call, self._answer(call, request, era))
+
+    def _plain(self, known: Calls, request: JSONRPCRequest, era: _Era) -> _Plain | None:
+        """Return the call with the name of the client, or None where the SDK has to look at it."""
+        connection = self._handshake.connection
+        if era == "modern":
+            route = classify_inbound_request({"method": request.method, "params": request.params})
+            if isinstance(route, InboundLadderRejection):
+                return None
+            version, client = route.protocol_version, _named(route.client_info)
+        elif connection.initialize_accepted and not _has_envelope(request.params):
+            params = connection.client_params
+            version, client = connection.protocol_version, "" if params is None else params.client_info.name
+        else:
+            return None
+        asked = known.plain(version, request.params)
+        return None if asked is None else _Plain(known, asked, client)
 
     def _initialized(self) -> None:
         waiting, self._behind_initialize = self._behind_initialize, None
@@ -274,20 +336,37 @@ class _Conversation:
             named = cancelled_request_id_from_params(note.params)
             call = None if named is None else self._calls.get(coerce_request_id(named))
             if call is not None:
-                call.cancel_requested.set()
-                call.cancel()
+                call.call_off()
         runner = self._modern_notes if self._era == "modern" else self._handshake
         call = _Call(self, None, note.params)
         self._spawn(call, self._observe(runner, call, note))
 
-    def _spawn(self, call: _Call, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, call: _Call, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._running[task] = call
-        task.add_done_callback(self._running.__delitem__)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        call = self._running.pop(task)
+        call.closed = True
+        if call.request_id is not None:
+            key = coerce_request_id(call.request_id)
+            if self._calls.get(key) is call:  # not so if the client has used its id again
+                del self._calls[key]
 
     async def _observe(self, runner: ServerRunner[Any], call: _Call, note: JSONRPCNotification) -> None:
         with call.scope():
             await runner.on_notify(call, note.method, note.params)
+
+    async def _answer_plain(self, call: _Call, request_id: RequestId, plain: _Plain) -> None:
+        try:
+            answer = await plain.known.answer(plain.asked, plain.client, call.beat)
+            call.closed = True
+            self._wire.send_line(plain.known.write(request_id, answer, is_modern=plain.asked.is_modern))
+        except asyncio.CancelledError:
+            if not call.was_called_off:
+                self._wire.send(_broken_off(request_id))
 
     async def _answer(self, call: _Call, request: JSONRPCRequest, era: _Era) -> None:
         reply: JSONRPCMessage | None = None
@@ -299,13 +378,8 @@ class _Conversation:
             except Exception as fault:  # noqa: BLE001 - the edge of the wire: a request gets an answer, and it is logged
                 reply = JSONRPCError(jsonrpc="2.0", id=request.id, error=modern_error_data(fault))
         call.closed = True
-        key = coerce_request_id(request.id)
-        if self._calls.get(key) is call:  # not so if the client has used its id again
-            del self._calls[key]
-        if reply is None:
-            broken_off = ErrorData(code=CONNECTION_CLOSED, message="the server is stopping; call again")
-            reply = JSONRPCError(jsonrpc="2.0", id=request.id, error=broken_off)
-        if not call.cancel_requested.is_set():  # then the protocol forbids an answer
+        reply = reply or _broken_off(request.id)
+        if not call.was_called_off:  # then the protocol forbids an answer
             self._wire.send(reply)
         if request.method == "initialize":
             self._initialized()
@@ -338,6 +412,16 @@ class _Conversation:
     async def send_raw_request(self, method: str, _params: _Params, _opts: CallOptions | None = None) -> dict[str, Any]:
         """Refuse: nothing is asked of the client."""
         raise NoBackChannelError(method)
+
+
+def _broken_off(request_id: RequestId) -> JSONRPCError:
+    told = ErrorData(code=CONNECTION_CLOSED, message="the server is stopping; call again")
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=told)
+
+
+def _named(client_info: Any) -> str:
+    name = client_info.get("name") if isinstance(client_info, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _opens_handshake(request: JSONRPCRequest) -> bool:

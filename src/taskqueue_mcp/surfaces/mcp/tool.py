@@ -1,13 +1,13 @@
-"""A tool as the SDK sees it: our checked arguments in, one JSON result out, errors as one line with a code."""
+"""A tool: our checked arguments in, one JSON document out, refusals as one line with a code beside it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context  # noqa: TC002 - pydantic reads it from the annotations
-from mcp.server.mcpserver.exceptions import UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ConfigDict, Field
@@ -19,19 +19,27 @@ if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
     from taskqueue_mcp.surfaces.mcp.arguments import Arguments
 
+logger = logging.getLogger(__name__)
+
 Handler = Callable[["Call", Any], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, and how to tell them that a parked call is alive."""
+    """Who calls, and how to tell them that a parked call is alive: `beat` takes the seconds it has been parked."""
 
     caller: Caller
-    context: Context[Any, Any]
+    beat: Callable[[float], Awaitable[None]]
 
-    async def beat(self, seconds: float) -> None:
-        """Report that the call has been parked for so long."""
-        await self.context.report_progress(seconds, message="waiting")
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a tool says: `document` is the JSON text of `content`, and what a success shows as its text."""
+
+    text: str
+    content: dict[str, Any] | None = None
+    document: str | None = None
+    is_error: bool = False
 
 
 class QueueTool(Tool):
@@ -43,25 +51,34 @@ class QueueTool(Tool):
     arguments_model: Any = Field(exclude=True)
     who: Any = Field(exclude=True)
 
+    async def answer(self, call: Call, given: dict[str, Any]) -> Answer:
+        """Call the handler; what it cannot do is an answer too."""
+        try:
+            view = await self.handler(call, arguments.read(self.arguments_model, given))
+        except TaskQueueError as error:
+            told = {"code": error.code, "message": str(error), **error.facts}
+            return Answer(str(error), told, fitting.write(told), is_error=True)
+        except Exception:
+            # The crash's own text may hold secrets: it stays in the log.
+            logger.exception("%s failed", self.name)
+            return Answer(f"{self.name} failed inside the server; nothing is known to be changed", is_error=True)
+        view, text = fitting.fit(view, _task_of(view))
+        return Answer(text, view, text)
+
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False  # noqa: ARG002, FBT001, FBT002 - the SDK's signature
     ) -> CallToolResult:  # fmt: skip
-        """Call the handler; what it cannot do is an error result with a code beside the line."""
-        try:
-            read = _read(self.arguments_model, arguments)
-            view = await self.handler(Call(self.who(context), context), read)
-        except TaskQueueError as error:
-            told = {"code": error.code, "message": str(error), **error.facts}
-            return CallToolResult(
-                content=[TextContent(type="text", text=str(error))], structured_content=told, is_error=True
-            )
-        except Exception as error:
-            # The crash's own text may hold secrets: it stays in the log.
-            raise UnexpectedToolError(
-                f"{self.name} failed inside the server; nothing is known to be changed"
-            ) from error
-        view, text = fitting.fit(view, _task_of(view))
-        return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=view)
+        """Answer a call that came the SDK's way."""
+
+        async def beat(seconds: float) -> None:
+            await context.report_progress(seconds, message="waiting")
+
+        answer = await self.answer(Call(self.who(context), beat), arguments)
+        return CallToolResult(
+            content=[TextContent(type="text", text=answer.text)],
+            structured_content=answer.content,
+            is_error=answer.is_error,
+        )
 
 
 async def _nothing() -> None:
@@ -104,9 +121,6 @@ def _annotations(*, read_only: bool, destructive: bool, idempotent: bool) -> Too
     return ToolAnnotations(
         destructive_hint=destructive, idempotent_hint=True if idempotent else None, open_world_hint=False
     )
-
-
-_read = arguments.read
 
 
 def _task_of(view: dict[str, Any]) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +144,7 @@ class Tools:
             requested_by=given.requested_by,
             lease=given.lease,
         )
-        made = await _shielded(self._queue.create(call.caller, new))
+        made = await self._queue.create(call.caller, new)
         view: Json = {"task": views.task(made.task), "created": made.created}
         if not made.created:
             view["note"] = f"this key was used before; its task is {made.task.status}"
@@ -163,7 +161,7 @@ class Tools:
             given.overlap,
             given.enabled,
         )
-        planned = await _shielded(self._queue.put_schedule(call.caller, new))
+        planned = await self._queue.put_schedule(call.caller, new)
         return {**_planned(planned), "created": planned.created}
 
     async def list_tasks(self, call: Call, given: args.ListTasks) -> Json:
@@ -182,7 +180,7 @@ class Tools:
     async def cancel_task(self, call: Call, given: args.CancelTask) -> Json:
         """Cancel a task."""
         task_id = checks.task_id(given.task_id)
-        return {"task": views.task(await _shielded(self._queue.cancel(call.caller, task_id, given.reason)))}
+        return {"task": views.task(await self._queue.cancel(call.caller, task_id, given.reason))}
 
     async def manage_schedule(self, call: Call, given: args.ManageSchedule) -> Json:
         """Do one thing to a schedule, or list them."""
@@ -199,13 +197,13 @@ class Tools:
             case "preview":
                 view = _planned(await queue.preview_schedule(caller, name))
             case "pause":
-                view = _planned(await _shielded(queue.pause_schedule(caller, name)))
+                view = _planned(await queue.pause_schedule(caller, name))
             case "resume":
-                view = _planned(await _shielded(queue.resume_schedule(caller, name)))
+                view = _planned(await queue.resume_schedule(caller, name))
             case "run_now":
-                view = {"task": views.task(await _shielded(queue.run_schedule_now(caller, name)))}
+                view = {"task": views.task(await queue.run_schedule_now(caller, name))}
             case "delete":
-                deleted = await _shielded(queue.delete_schedule(caller, name))
+                deleted = await queue.delete_schedule(caller, name)
                 view = {"schedule": views.schedule(deleted), "deleted": True}
             case _:
                 past = await queue.schedule_history(caller, name)
@@ -215,7 +213,7 @@ class Tools:
     async def answer_task(self, call: Call, given: args.AnswerTask) -> Json:
         """Decide about a task."""
         task_id = checks.task_id(given.task_id)
-        task = await _shielded(self._queue.answer(call.caller, task_id, given.action, given.answer))
+        task = await self._queue.answer(call.caller, task_id, given.action, given.answer)
         return {"task": views.task(task)}
 
     async def list_ready(self, call: Call, given: args.ListReady) -> Json:
@@ -256,7 +254,7 @@ class Tools:
             given.lease, given.progress, given.message, given.log, given.artifact, given.question,
             given.extend_seconds, given.usage, given.seq,
         )  # fmt: skip
-        settled = await _shielded(self._queue.update(call.caller, update))
+        settled = await self._queue.update(call.caller, update)
         view: Json = {"task": views.task(settled.task), "stop": given.question is not None}
         if given.question is not None:
             view["note"] = "a person was asked; your attempt is over and the answer comes with a later claim"
@@ -268,13 +266,13 @@ class Tools:
             given.lease, given.result_summary or "", given.result_path, given.result_data,
             tuple(given.artifacts or ()), given.usage,
         )  # fmt: skip
-        settled = await _shielded(self._queue.complete(call.caller, completion))
+        settled = await self._queue.complete(call.caller, completion)
         return _settled(settled.task, repeated=settled.repeated)
 
     async def fail_task(self, call: Call, given: args.FailTask) -> Json:
         """End an attempt without a result."""
         failure = Failure(given.lease, given.error_log or "", given.kind or "error", given.resume_at, given.usage)
-        settled = await _shielded(self._queue.fail(call.caller, failure))
+        settled = await self._queue.fail(call.caller, failure)
         return _settled(settled.task, repeated=settled.repeated)
 
     async def get_task(self, call: Call, given: args.GetTask) -> Json:
@@ -292,21 +290,6 @@ class Tools:
         found = await self._queue.get(call.caller, task_id)
         shown = views.task(found.task) if part == "summary" else views.detail(found)
         return {"task": shown, "cursor": querying.write_cursor("s", found.task.seq)}
-
-
-async def _shielded(change: Any) -> Any:
-    """Let a commit finish and its answer be thrown away when the request is cancelled."""
-    running = asyncio.ensure_future(change)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        running.add_done_callback(_forget)
-        raise
-
-
-def _forget(done: asyncio.Future[Any]) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        done.exception()
 
 
 def _wanted(given: args.CreateTask | args.ScheduleTask) -> Wanted:

@@ -81,6 +81,9 @@ class Wire(Protocol):
     def send(self, message: JSONRPCMessage) -> None:
         """Put a message on its way; never waits."""
 
+    def send_line(self, message: bytes) -> None:
+        """Put a message on its way that is written already, without its line end."""
+
     async def room(self) -> None:
         """Wait until the client has taken enough of what was sent."""
 
@@ -157,7 +160,12 @@ class _LoopWire:
         self._receive(LineTooLong(_request_id(line)) if too_long else _decode(line))
 
     def send(self, message: JSONRPCMessage) -> None:
-        data = _encode(message)
+        self._put(_encode(message))
+
+    def send_line(self, message: bytes) -> None:
+        self._put(message + b"\n")
+
+    def _put(self, data: bytes) -> None:
         if not self._unsent:  # all that is sent in this turn of the loop leaves in one write
             self._flushed.clear()
             self._loop.call_soon(self._flush)
@@ -240,6 +248,9 @@ class _StockWire:
 
     def send(self, message: JSONRPCMessage) -> None:
         self._queue.put_nowait(message)
+
+    def send_line(self, message: bytes) -> None:
+        self.send(jsonrpc_message_adapter.validate_json(message, by_name=False))
 
     async def room(self) -> None:
         await self._queue.join()
