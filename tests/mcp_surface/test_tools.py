@@ -1,4 +1,4 @@
-"""The twelve tools as a model meets them, in both protocol eras."""
+"""The twelve tools as a model meets them, in both protocol eras and by the short way."""
 
 from __future__ import annotations
 
@@ -353,6 +353,7 @@ async def test_a_task_that_changed_since_the_cursor_is_shown_at_once(connect: An
     assert seen["task"]["status"] == "in_progress"
 
 
+@pytest.mark.parametrize("way", ["auto", "legacy"])
 async def test_an_agent_on_stdio_is_called_after_its_client(connect: Any) -> None:
     async with connect(name=None) as agent:
         made = await agent.call("create_task", title="Whose")
