@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskqueue_mcp.auth import Auth, fixed_token, local_person, read_scopes
+from taskqueue_mcp.auth import REMEMBERED, Auth, fixed_token, local_person, read_scopes
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, NotFound
 from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, NewTask, Wanted
@@ -49,6 +51,53 @@ async def test_a_revoked_token_opens_nothing_and_its_name_is_free_again(auth: Au
     with pytest.raises(NotFound, match="laptop"):
         await auth.revoke(OWNER, "laptop")
     assert await auth.authenticate((await auth.create(OWNER, "laptop", WORK)).secret) is not None
+
+
+async def test_a_token_that_was_just_used_opens_nothing_once_it_is_revoked(auth: Auth) -> None:
+    made = await auth.create(OWNER, "laptop", WORK)
+    assert await auth.authenticate(made.secret) is not None
+    await auth.revoke(OWNER, "laptop")
+    assert await auth.authenticate(made.secret) is None
+
+
+async def test_a_token_that_another_process_revokes_opens_nothing_a_second_later(queue: TaskQueue) -> None:
+    ours, theirs = Auth(queue.database), Auth(queue.database)
+    made = await ours.create(OWNER, "laptop", WORK)
+    assert await ours.authenticate(made.secret) is not None
+    await theirs.revoke(OWNER, "laptop")
+    revoked_at = time.monotonic()
+    while await ours.authenticate(made.secret) is not None:
+        await asyncio.sleep(0.01)
+        assert time.monotonic() < revoked_at + REMEMBERED + 1
+
+
+class LateReader:
+    """The database, with answers that take until `let_go`."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.has_read, self.let_go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def read(self, work: Any) -> Any:
+        found = await self._database.read(work)
+        self.has_read.set()
+        await self.let_go.wait()
+        return found
+
+
+async def test_a_token_that_is_revoked_while_it_is_looked_up_is_not_remembered(queue: TaskQueue) -> None:
+    late: Any = LateReader(queue.database)
+    auth = Auth(late)
+    made = await auth.create(OWNER, "laptop", WORK)
+    looking = asyncio.create_task(auth.authenticate(made.secret))
+    await late.has_read.wait()
+    await auth.revoke(OWNER, "laptop")
+    late.let_go.set()
+    await looking  # it came in before
+    assert await auth.authenticate(made.secret) is None
 
 
 async def test_a_token_ends_when_its_time_is_over(auth: Auth, clock: Clock) -> None:

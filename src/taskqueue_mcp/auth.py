@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PREFIX = "tq_"
 SHORTEST = 16
 ALL_SCOPES = frozenset(Scope)
+REMEMBERED = 1.0
+"""For how long who a token speaks for is not looked up again, in seconds."""
+MOST_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,35 @@ class Auth:
     def __init__(self, database: Database, fixed: dict[str, Caller] | None = None) -> None:
         self._database = database
         self._fixed = {digest(secret): caller for secret, caller in (fixed or {}).items()}
+        self._known: dict[str, tuple[Caller, float]] = {}
+        self._revocations = 0
 
     async def authenticate(self, secret: str) -> Caller | None:
-        """Return who a bearer token speaks for, or None."""
+        """Return who a bearer token speaks for, or None.
+
+        A token without an end is remembered: one that another process revokes opens nothing `REMEMBERED` seconds
+        later, one that this process revokes at once.
+        """
         hashed = digest(secret)
         fixed = self._fixed.get(hashed)
         if fixed is not None:
             return fixed
-        return await self._database.read(lambda transaction: principals.caller(transaction, hashed))
+        known = self._known.get(hashed)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        return await self._look_up(hashed)
+
+    async def _look_up(self, hashed: str) -> Caller | None:
+        until, revocations = time.monotonic() + REMEMBERED, self._revocations
+        found = await self._database.read(lambda transaction: principals.holder(transaction, hashed))
+        self._known.pop(hashed, None)
+        if found is None:
+            return None
+        if found.expires_at is None and revocations == self._revocations:  # else it may be what was revoked meanwhile
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[hashed] = found.caller, until
+        return found.caller
 
     async def create(
         self, by: Caller, name: str, scopes: frozenset[Scope], *, kind: Kind = Kind.AGENT,
@@ -81,6 +106,8 @@ class Auth:
                 raise NotFound(f"there is no live token {name!r}; `taskqueue-mcp tokens list` shows those that exist")
 
         await self._database.write(work)
+        self._revocations += 1
+        self._known.clear()
 
     async def any_token(self) -> bool:
         """Whether there is a way in at all."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Row, Transaction
 
 CALLER = """
-SELECT principals.name, principals.kind, tokens.scopes FROM tokens
+SELECT principals.name, principals.kind, tokens.scopes, tokens.expires_at FROM tokens
   JOIN principals ON principals.name = tokens.principal
  WHERE tokens.hash = :hash AND tokens.revoked_at IS NULL AND (tokens.expires_at IS NULL OR tokens.expires_at > {now})
 """
@@ -44,13 +44,21 @@ class Token:
     revoked_at: Micros | None
 
 
-def caller(transaction: Transaction, hashed: str) -> Caller | None:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom a live token speaks for, and until when; None for as long as it is not revoked."""
+
+    caller: Caller
+    expires_at: Micros | None
+
+
+def holder(transaction: Transaction, hashed: str) -> Holder | None:
     """Return who the live token with this hash speaks for."""
     row = transaction.first(CALLER, {"hash": hashed})
     if row is None:
         return None
-    name, kind, scopes = row
-    return Caller(name, Kind(kind), frozenset(Scope(scope) for scope in json.loads(scopes)))
+    name, kind, scopes, expires_at = row
+    return Holder(Caller(name, Kind(kind), frozenset(Scope(scope) for scope in json.loads(scopes))), expires_at)
 
 
 def ensure(transaction: Transaction, name: str, kind: Kind) -> Kind:

@@ -47,6 +47,9 @@ _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(byte for byte in range(256) if byte not in b"{}[]")
 _DEFAULT_PORT = {"http": 80, "https": 443}
+_PLACE = frozenset({b"host", b"origin"})
+_ASKED = _PLACE | {b"authorization", b"content-length", b"content-type", b"transfer-encoding"}
+_MOST_PLACES = 256
 
 current_caller: ContextVar[Caller] = ContextVar("current_caller")
 """Who the running call comes from. HTTP sets it for each request, stdio once for the process."""
@@ -128,6 +131,7 @@ class AccessControl:
         self._limit = limit
         self._body_limits = dict(body_limits or {})
         self._json_paths = frozenset(json_paths)
+        self._checked: set[tuple[bytes, ...]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in with its caller, or refuse it."""
@@ -155,9 +159,13 @@ class AccessControl:
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Caller | None, Receive]:
         headers: dict[bytes, list[str]] = {}
+        place: list[bytes] = []
         for name, value in scope["headers"]:
-            headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
-        self._check_origin(headers.get(b"origin", []), self._check_host(headers.get(b"host", [])))
+            if name in _ASKED:  # ASGI has names in small letters
+                headers.setdefault(name, []).append(value.decode("latin-1"))
+                if name in _PLACE:
+                    place += (name, value)
+        self._check_place(tuple(place), headers)
         if scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD"):
             return None, receive
         who = await self._identify(headers.get(b"authorization", []))
@@ -171,6 +179,15 @@ class AccessControl:
                 retry_after=seconds,
             )
         return who, await self._bounded(scope, headers, receive)
+
+    def _check_place(self, place: tuple[bytes, ...], headers: dict[bytes, list[str]]) -> None:
+        """Check where the request is for and from; one that passed is known when it comes again."""
+        if place in self._checked:
+            return
+        self._check_origin(headers.get(b"origin", []), self._check_host(headers.get(b"host", [])))
+        if len(self._checked) >= _MOST_PLACES:  # loopback has many names and ports
+            self._checked.clear()
+        self._checked.add(place)
 
     def _check_host(self, values: list[str]) -> _Authority:
         named = _authority(_HOST.fullmatch(values[0])) if len(values) == 1 else None

@@ -24,9 +24,12 @@ PARTS = {
 }
 
 
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one for each call
+
+
 def write(value: Any) -> str:
     """Return compact JSON text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _write(value)
 
 
 def fit(view: dict[str, Any], task_id: str | None = None, longest: int = LONGEST) -> tuple[dict[str, Any], str]:
