@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from taskqueue_mcp.errors import InvalidInput, NotFound
-from taskqueue_mcp.procedures import LARGEST, ProcedureFolder, fill_params, parse
+from taskqueue_mcp.procedures.folder import ProcedureFolder
+from taskqueue_mcp.procedures.parsing import fill_params, parse
+from taskqueue_mcp.procedures.references import LARGEST
 
 FULL = """---
 title: Low stock

@@ -20,8 +20,7 @@ from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
 from taskqueue_mcp.errors import NotFound, SettingsRefused
 from taskqueue_mcp.model import Kind, Scope
-from taskqueue_mcp.outputs.folder import OutputFolder
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.scheduler import Scheduler
 from taskqueue_mcp.settings import state_folder
@@ -144,6 +143,7 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
             if helper is not None:
                 helper.start(url)
 
+        gc.freeze()  # what is loaded now stays: no call waits for a look through it
         try:
             await asgi.serve_http(
                 web, settings.host, settings.port, on_stop=stop, ready_callback=listening,
@@ -157,7 +157,6 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
 
 def run_stdio(settings: Settings, *, name: str | None, scopes: frozenset[Scope]) -> int:
     """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
-    gc.disable()  # a client waits: what is imported now stays, and looking through it took a tenth of the start
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
     _log_to_stderr()
@@ -179,7 +178,7 @@ async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope])
                 built.listen.close()
 
             gc.freeze()
-            gc.enable()
+            gc.enable()  # the command had stopped it
             await stdio.serve_stdio(built.server, calls=built.calls, on_stop=stop)
         finally:
             stop_updates()
@@ -280,6 +279,7 @@ def run_worker(
 ) -> int:  # fmt: skip
     """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
     from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
+    from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415 - only workers write files
 
     means = settings.worker
     called = name or f"{socket.gethostname()}-{os.getpid()}"

@@ -26,12 +26,12 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
-from croniter import CroniterError, croniter
-
 from .errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from croniter import croniter
 
     from .model import Micros
 
@@ -76,7 +76,7 @@ def parse(expression: str, timezone: str) -> Cron:
     cron = Cron(" ".join(expression.split()), timezone)
     try:
         _plan(cron)
-    except CroniterError as error:
+    except ValueError as error:  # CroniterError is one
         raise _refused(expression, _wrong_field(cron.expression)) from error
     if next_after(cron, 0) is None:
         raise _refused(expression, "never runs: no date matches; correct its day or its month")
@@ -118,6 +118,12 @@ def local_text(instant: Micros, timezone: str) -> str:
     return local.astimezone(_zone(timezone)).isoformat(timespec="seconds")
 
 
+def _croniter() -> type[croniter]:
+    from croniter import croniter  # noqa: PLC0415 - with dateutil 7 ms of a start that may see no schedule
+
+    return croniter
+
+
 # Wall-clock times. Instants below are whole seconds since the epoch, wall-clock times naive datetimes.
 
 
@@ -157,7 +163,7 @@ class _Plan:
 
 @lru_cache(maxsize=1024)
 def _plan(cron: Cron) -> _Plan:
-    walls = croniter(cron.expression)
+    walls = _croniter()(cron.expression)
     return _Plan(walls, _zone(cron.timezone), runs_every_hour="*" in walls.expanded[_HOUR])
 
 
@@ -233,7 +239,7 @@ def _wrong_field(expression: str) -> str:
     for position, (field, (name, values)) in enumerate(zip(fields, _FIELDS, strict=False)):
         alone = ["*"] * len(fields)
         alone[position] = field
-        if not croniter.is_valid(" ".join(alone)):
+        if not _croniter().is_valid(" ".join(alone)):
             hint = f" ({_SIX_FIELDS})" if len(fields) == len(_FIELDS) else ""
             return f"has {_shown(field)} for the {name}, which takes {values}; correct it{hint}"
     return "has fields that do not go together; make a schedule for each"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.taskqueue import Limits
 from tests.contract.desk import CLAUDE, GEMINI, OWNER, Desk
 

@@ -26,7 +26,7 @@ from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
-from taskqueue_mcp.procedures import Procedure, parse
+from taskqueue_mcp.procedures.parsing import Procedure, parse
 from tests.executors.waiting import eventually
 
 if TYPE_CHECKING:

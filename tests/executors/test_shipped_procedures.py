@@ -18,7 +18,7 @@ from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.model import Completed
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures.folder import ProcedureFolder
 
 if TYPE_CHECKING:
     from tests.executors.conftest import MakeRun

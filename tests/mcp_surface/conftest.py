@@ -14,7 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from taskqueue_mcp.model import Scope
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.surfaces import asgi
 from taskqueue_mcp.surfaces.mcp import server as mcp_server

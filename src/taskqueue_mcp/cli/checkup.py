@@ -14,7 +14,7 @@ from taskqueue_mcp import app
 from taskqueue_mcp.auth import fixed_token, local_person
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
-from taskqueue_mcp.procedures import ProcedureFolder
+from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.settings import LimitSettings, Settings, WorkerSettings, config_file
 from taskqueue_mcp.store import startup
 from taskqueue_mcp.store.opening import sqlite_file

@@ -10,7 +10,8 @@ import click
 from taskqueue_mcp.cli.output import shortened
 from taskqueue_mcp.cli.reaching import local, reaching
 from taskqueue_mcp.errors import TaskQueueError
-from taskqueue_mcp.procedures import Fault, ProcedureFolder, tidy
+from taskqueue_mcp.procedures.folder import Fault, ProcedureFolder
+from taskqueue_mcp.procedures.references import tidy
 from taskqueue_mcp.surfaces import views
 
 if TYPE_CHECKING:

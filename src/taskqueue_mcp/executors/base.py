@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.model import Outcome
     from taskqueue_mcp.outputs.folder import OutputFolder
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
 
 
 class Params(BaseModel):

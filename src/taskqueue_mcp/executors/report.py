@@ -19,7 +19,7 @@ from taskqueue_mcp.executors.reading import Halted, Reader, ReadFailed
 from taskqueue_mcp.model import Completed, Failed, Returned
 from taskqueue_mcp.outputs import paths
 from taskqueue_mcp.outputs.tables import Table, simple, unique, write_csv, write_json, write_xlsx
-from taskqueue_mcp.procedures import fill_params
+from taskqueue_mcp.procedures.parsing import fill_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.executors.base import Run
     from taskqueue_mcp.model import Outcome
     from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
-    from taskqueue_mcp.procedures import Procedure, SqlBlock
+    from taskqueue_mcp.procedures.parsing import Procedure, SqlBlock
 
 FORMATS: Final = ("xlsx", "csv", "json")
 FOLDER: Final = "Reports"

@@ -12,12 +12,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from taskqueue_mcp.errors import InvalidInput, NotFound, TaskQueueError
-from taskqueue_mcp.procedures.parsing import LARGEST, Procedure, parse, tidy
+from taskqueue_mcp.procedures.references import LARGEST, tidy
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from taskqueue_mcp.procedures.parsing import Procedure
 
 MOST_FILES: Final = 5_000
 
@@ -65,7 +67,7 @@ class ProcedureFolder:
 
     def list(self) -> builtins.list[Procedure]:
         """The procedures that can be followed, in the order of their paths."""
-        return [found for _, found in self._scan() if isinstance(found, Procedure)]
+        return [found for _, found in self._scan() if not isinstance(found, str)]
 
     def _scan(self) -> Iterator[tuple[str, Procedure | str]]:
         for count, (path, is_linked_folder) in enumerate(sorted(islice(self._names(), MOST_FILES + 1))):
@@ -98,6 +100,8 @@ class ProcedureFolder:
         return f"there is {', '.join(near)}" if near else "the folder has none yet"
 
     def _read(self, path: str) -> Procedure:
+        from taskqueue_mcp.procedures.parsing import parse  # noqa: PLC0415 - YAML and models: a twentieth of a start
+
         try:
             return parse(path, _decode(path, _read_regular_file(self._root, path)))
         except FileNotFoundError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Task,
         Template,
     )
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.store.attempts import LogChunk, Question
     from taskqueue_mcp.store.lists import QueueCount
     from taskqueue_mcp.store.principals import Token

@@ -15,7 +15,7 @@ from taskqueue_mcp.store import templates as template_store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from taskqueue_mcp.procedures import Output
+    from taskqueue_mcp.procedures.parsing import Output
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue.limits import Limits
     from taskqueue_mcp.taskqueue.rules import Rules

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable  # noqa: TC003 - types of public fields
 from dataclasses import dataclass, field
 
-from taskqueue_mcp.procedures import ProcedureFolder  # noqa: TC001 - the same
+from taskqueue_mcp.procedures.folder import ProcedureFolder  # noqa: TC001 - the same
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.taskqueue.limits import Limits
 

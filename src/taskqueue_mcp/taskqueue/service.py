@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from taskqueue_mcp.model import Micros, Occurrence, Schedule
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.store import Database, Transaction
     from taskqueue_mcp.store.attempts import LogChunk
     from taskqueue_mcp.store.lists import Filter, QueueCount

@@ -25,7 +25,7 @@ from taskqueue_mcp.worker.reporting import Reporter
 if TYPE_CHECKING:
     from taskqueue_mcp.executors.base import Executor, Params, Registry
     from taskqueue_mcp.outputs.folder import OutputFolder
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.worker.claims import Claim
     from taskqueue_mcp.worker.connection import Connection
 

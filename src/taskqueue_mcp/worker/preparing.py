@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.executors.base import validate_params
-from taskqueue_mcp.procedures import fill_params, parse
+from taskqueue_mcp.procedures.parsing import fill_params, parse
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from taskqueue_mcp.executors.base import Executor, Params
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.worker.claims import Claim
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads it from the annotations
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp.types import Completion, ResourceTemplateReference
+from mcp.types import (
+    Completion,
+    GetPromptResult,
+    Prompt,
+    PromptArgument,
+    PromptMessage,
+    ResourceTemplateReference,
+    TextContent,
+)
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import NotFound, TaskQueueError
@@ -20,10 +29,12 @@ if TYPE_CHECKING:
     from mcp.types import CompletionArgument
 
     from taskqueue_mcp.model import Caller
-    from taskqueue_mcp.procedures import Procedure
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.taskqueue import TaskQueue
 
 MOST_COMPLETIONS = 50
+SOP = "sop_"
+LONGEST_NAME = 60
 
 WORK = """\
 Work the task queue{queue}. Repeat until there is nothing left{limit}:
@@ -98,7 +109,7 @@ def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Conte
 
 
 def add_prompts(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None:
-    """Offer the texts that start the common jobs, and one for each procedure."""
+    """Offer the texts that start the common jobs."""
 
     @server.prompt(
         name="work_the_queue",
@@ -127,21 +138,49 @@ def add_prompts(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None
     def triage_failures(queue_name: str = "") -> str:
         return TRIAGE.format(queue=f" {queue_name!r}" if queue_name else "")
 
-    for found in queue.list_procedures(owner):
-        _add_procedure_prompt(server, found)
+
+class ProcedurePrompts:
+    """A prompt for each procedure in the folder, which is read when a client asks: a start need not wait for it."""
+
+    def __init__(self, queue: TaskQueue, owner: Caller) -> None:
+        self._queue = queue
+        self._owner = owner
+
+    async def offered(self) -> list[Prompt]:
+        """Return them as a list shows them."""
+        details = PromptArgument(name="details", required=False)
+        return [
+            Prompt(name=name, title=found.title, description=_follows(found), arguments=[details])
+            for name, found in (await self._named()).items()
+        ]
+
+    async def get(self, name: str, arguments: dict[str, Any]) -> GetPromptResult | None:
+        """Return the text of one, or None when there is none of that name."""
+        found = (await self._named()).get(name) if name.startswith(SOP) else None
+        if found is None:
+            return None
+        text = TextContent(type="text", text=_how_to_follow(found, str(arguments.get("details") or "")))
+        return GetPromptResult(description=_follows(found), messages=[PromptMessage(role="user", content=text)])
+
+    async def _named(self) -> dict[str, Procedure]:
+        named: dict[str, Procedure] = {}
+        for found in await asyncio.to_thread(self._queue.list_procedures, self._owner):
+            words = "".join(letter if letter.isalnum() else "_" for letter in found.path.removesuffix(".md"))
+            named.setdefault(f"{SOP}{words}"[:LONGEST_NAME], found)
+        return named
 
 
-def _add_procedure_prompt(server: MCPServer[Any], found: Procedure) -> None:
-    name = "sop_" + "".join(letter if letter.isalnum() else "_" for letter in found.path.removesuffix(".md"))
+def _follows(found: Procedure) -> str:
+    return f"Enqueue a task that follows {found.path}."
+
+
+def _how_to_follow(found: Procedure, details: str) -> str:
     params = ", ".join(f"{param.name} (default {param.default!r})" for param in found.params) or "none"
-
-    @server.prompt(name=name[:60], title=found.title, description=f"Enqueue a task that follows {found.path}.")
-    def follow(details: str = "") -> str:
-        wish = f"\nThe person adds:\n<request>\n{details}\n</request>\n" if details else "\n"
-        return (
-            f"Create a task that follows the procedure {found.path} with create_task(sop={found.path!r}, ...)."
-            f"{wish}Its params: {params}. Give it a clear title and an idempotency_key, then wait for it with get_task."
-        )
+    wish = f"\nThe person adds:\n<request>\n{details}\n</request>\n" if details else "\n"
+    return (
+        f"Create a task that follows the procedure {found.path} with create_task(sop={found.path!r}, ...)."
+        f"{wish}Its params: {params}. Give it a clear title and an idempotency_key, then wait for it with get_task."
+    )
 
 
 def add_completions(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None:
@@ -154,7 +193,7 @@ def add_completions(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> 
         return [views.name(found) for found in await queue.ids_starting(digits)]
 
     async def paths(_: str) -> list[str]:
-        return [found.path for found in queue.list_procedures(owner)]
+        return [found.path for found in await asyncio.to_thread(queue.list_procedures, owner)]
 
     async def queues(_: str) -> list[str]:
         return [found.name for found in await queue.counts(owner)]

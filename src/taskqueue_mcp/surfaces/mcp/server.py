@@ -22,7 +22,7 @@ from taskqueue_mcp.surfaces.mcp.updates import Updates
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from mcp.server.mcpserver import Context
-    from mcp.types import InitializeRequestParams
+    from mcp.types import GetPromptResult, InitializeRequestParams, InputRequiredResult, Prompt
 
     from taskqueue_mcp.taskqueue import TaskQueue
 
@@ -54,6 +54,23 @@ class ByScope:
         return {**result, "tools": shown}
 
 
+class QueueServer(MCPServer[Any]):
+    """The SDK's server, with a prompt for each procedure that there is at the time."""
+
+    procedures: reading.ProcedurePrompts
+
+    async def list_prompts(self) -> list[Prompt]:
+        """List the prompts that are always there, then one for each procedure."""
+        return [*await super().list_prompts(), *await self.procedures.offered()]
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt's text."""
+        followed = await self.procedures.get(name, arguments or {})
+        return followed or await super().get_prompt(name, arguments, context)
+
+
 class Built:
     """An MCP server, the short way to its tools, and what has to be closed before it goes."""
 
@@ -73,7 +90,7 @@ def build(queue: TaskQueue, who: Who) -> Built:
 
     updates = Updates()
     offered = tools.tools(queue, caller)
-    server: MCPServer[Any] = MCPServer(
+    server = QueueServer(
         NAME,
         title="Task queue",
         version=__version__,
@@ -83,8 +100,8 @@ def build(queue: TaskQueue, who: Who) -> Built:
         subscriptions=updates,
         cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         log_level="WARNING",
-        warn_on_duplicate_prompts=False,
     )
+    server.procedures = reading.ProcedurePrompts(queue, READER)
     reading.add_resources(server, queue, caller)
     reading.add_prompts(server, queue, READER)
     reading.add_completions(server, queue, READER)
