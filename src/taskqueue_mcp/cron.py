@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from .errors import InvalidInput
@@ -118,7 +118,7 @@ def local_text(instant: Micros, timezone: str) -> str:
     return local.astimezone(_zone(timezone)).isoformat(timespec="seconds")
 
 
-def _croniter() -> type[croniter]:
+def _croniter() -> Any:  # it has no types
     from croniter import croniter  # noqa: PLC0415 - with dateutil 7 ms of a start that may see no schedule
 
     return croniter

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 ASGI = "test_asgi.py"
 AUTH = "test_auth.py"
 TOOLS = "mcp_surface/test_tools.py"
+SHORT_WAY = "mcp_surface/test_short_way.py"
 
 EVERY_REQUEST = "every request needs a token, also on loopback"
 OWN_NAMES = "Host and Origin are checked"
@@ -59,8 +60,8 @@ MUTANTS = (
             ),
             Edit(
                 "auth.py",
-                "principals.caller(transaction, hashed)",
-                "principals.caller(transaction, secret)",
+                "hashed = digest(secret)",
+                "hashed = secret",
                 "Auth.authenticate",
             ),
         ),
@@ -71,6 +72,43 @@ MUTANTS = (
         "tokens can be revoked",
         (Edit("store/principals.py", "AND tokens.revoked_at IS NULL", "", "CALLER"),),
         (f"{AUTH}::test_a_revoked_token_opens_nothing_and_its_name_is_free_again",),
+    ),
+    Mutant(
+        "a-token-is-remembered-past-its-revocation",
+        "tokens can be revoked",
+        (Edit("auth.py", "self._known.clear()", "pass", "Auth.revoke"),),
+        (f"{AUTH}::test_a_token_that_was_just_used_opens_nothing_once_it_is_revoked",),
+    ),
+    Mutant(
+        "a-token-that-is-revoked-meanwhile-is-remembered",
+        "tokens can be revoked",
+        (Edit("auth.py", "and revocations == self._revocations", "", "Auth._look_up"),),
+        (f"{AUTH}::test_a_token_that_is_revoked_while_it_is_looked_up_is_not_remembered",),
+    ),
+    Mutant(
+        "a-token-is-remembered-for-ever",
+        "tokens can be revoked",
+        (Edit("auth.py", "and time.monotonic() < known[1]", "", "Auth.authenticate"),),
+        (f"{AUTH}::test_a_token_that_another_process_revokes_opens_nothing_a_second_later",),
+    ),
+    Mutant(
+        "the-short-way-takes-what-the-protocol-refuses",
+        "what is no plain call is the SDK's to refuse",
+        (
+            Edit(
+                "surfaces/mcp/http.py",
+                "if not isinstance(classify_inbound_request(message, headers=headers), InboundModernRoute):",
+                "if not message:",
+                "ShortWay._plain",
+            ),
+        ),
+        (f"{SHORT_WAY}::test_both_ways_give_the_same_answer",),
+    ),
+    Mutant(
+        "a-client-that-is-gone-keeps-its-claim",
+        "a claim whose request was disconnected before its answer went out is released at once",
+        (Edit("surfaces/mcp/http.py", "answering.cancel()", "pass", "_cancel_when_gone"),),
+        (f"{SHORT_WAY}::test_a_claim_whose_client_goes_away_before_the_answer_is_handed_back",),
     ),
     Mutant(
         "a-token-never-ends",
