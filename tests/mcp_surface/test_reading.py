@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from mcp import MCPError
+from mcp import Client, MCPError
 from mcp.types import PromptReference, ResourceTemplateReference
 
+from taskqueue_mcp.model import Scope
+from taskqueue_mcp.procedures.folder import ProcedureFolder
+from taskqueue_mcp.surfaces.mcp import server as mcp_server
 from taskqueue_mcp.surfaces.mcp.instructions import INSTRUCTIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from taskqueue_mcp.taskqueue import TaskQueue
 
 
 async def read(agent: Any, uri: str) -> str:
@@ -46,6 +55,23 @@ async def test_there_is_a_prompt_for_each_common_job_and_each_procedure(connect:
     assert {"work_the_queue", "plan_request", "triage_failures", "sop_reports_weekly_summary"} <= prompts
     assert "low stock each morning" in plan.messages[0].content.text
     assert "inventory/low_stock_calculation.md" in follow.messages[0].content.text
+
+
+async def test_a_procedure_that_is_added_is_a_prompt_at_once(task_queue: TaskQueue, tmp_path: Path) -> None:
+    folder = tmp_path / "sops"
+    folder.mkdir()
+    task_queue.rules = replace(task_queue.rules, procedures=ProcedureFolder(folder))
+    built = mcp_server.build(task_queue, mcp_server.stdio_caller("claude", frozenset(Scope)))
+    async with Client(built.server) as client:
+        before = [prompt.name for prompt in (await client.list_prompts()).prompts]
+        (folder / "count.md").write_text("# Count the shelves\n\n1. Count.\n", encoding="utf-8")
+        after = [prompt.name for prompt in (await client.list_prompts()).prompts]
+        follow = await client.get_prompt("sop_count", {"details": "only the upper ones"})
+        (folder / "count.md").unlink()
+        with pytest.raises(MCPError):
+            await client.get_prompt("sop_count", {})
+    assert after == [*before, "sop_count"]
+    assert "only the upper ones" in follow.messages[0].content.text  # type: ignore[union-attr]  # ours are text
 
 
 async def test_names_are_completed(connect: Any) -> None:
