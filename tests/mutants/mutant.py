@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGE = "src/taskqueue_mcp"
+SQLITE, POSTGRES = "sqlite", "postgres"
+BOTH = (SQLITE, POSTGRES)
 
 
 class Stale(Exception):
@@ -95,7 +97,7 @@ class Mutant:
     breaks: str
     edits: tuple[Edit, ...]
     tests: tuple[str, ...]
-    engines: tuple[str, ...] = ("sqlite",)
+    engines: tuple[str, ...] = (SQLITE,)
     is_slow: bool = False
 
     def apply(self, root: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LONGEST_TEST = 30
 LONGEST_RUN = 180.0
 """Seconds: for one test, after which it counts as failed, and for a run, after which it proves nothing."""
+CLEARING = 10.0
+"""Seconds that a run which is broken off has to end its servers and delete its files."""
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "VIRTUAL_ENV")
 
 
@@ -134,12 +137,15 @@ class Runner:
         except TimeoutError:
             return verdicts.read(None, "", witness)
         finally:
-            _end(process)
+            await _end(process)
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of a run: a mutant may leave children behind."""
-    try:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a run that goes on, once it has cleared away, and kill what is left: a mutant may leave children behind."""
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEARING):
+                await process.communicate()
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import BOTH, Edit, Mutant
 
 LEASES = "contract/test_leases.py"
 CLAIMING = "contract/test_claiming.py"
 STORE = "test_store.py"
+GUARDS = "contract/test_guards.py"
 
 ONE_LEASE = "4: at most one lease of a task is valid at any time"
 LEASE_FOR_EVERY_WRITE = "5: a lease is needed for every write of an attempt"
@@ -19,48 +20,55 @@ MUTANTS = (
         LEASE_FOR_EVERY_WRITE,
         (Edit("taskqueue/holding.py", "hmac.compare_digest(lease_hash, lease.hash)", "lease_hash", "held"),),
         (f"{LEASES}::test_a_forged_lease_writes_nothing",),
+        BOTH,
     ),
     Mutant(
         "any-attempts-number-is-a-lease",
         LEASE_FOR_EVERY_WRITE,
         (Edit("taskqueue/holding.py", "and task.attempt == lease.attempt", "", "held"),),
         (f"{LEASES}::test_the_new_secret_with_an_earlier_attempts_number_writes_nothing",),
+        BOTH,
     ),
     Mutant(
         "anybodys-lease-is-a-lease",
         LEASE_FOR_EVERY_WRITE,
         (Edit("taskqueue/holding.py", "and task.lease_principal == caller.name", "", "held"),),
         (f"{LEASES}::test_the_right_lease_in_another_principals_hands_writes_nothing",),
+        BOTH,
     ),
     Mutant(
         "settle-does-not-look-at-the-secret",
         LEASE_FOR_EVERY_WRITE,
         (Edit("store/tasks.py", "AND lease_hash = :lease_hash", "", "SETTLE"),),
-        (f"{STORE}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        (f"{GUARDS}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        BOTH,
     ),
     Mutant(
         "settle-does-not-look-at-the-attempt",
         LEASE_FOR_EVERY_WRITE,
         (Edit("store/tasks.py", "AND attempt = :attempt", "", "SETTLE"),),
-        (f"{STORE}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        (f"{GUARDS}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        BOTH,
     ),
     Mutant(
         "settle-does-not-look-at-the-principal",
         LEASE_FOR_EVERY_WRITE,
         (Edit("store/tasks.py", "AND lease_principal = :principal", "", "SETTLE"),),
-        (f"{STORE}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        (f"{GUARDS}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        BOTH,
     ),
     Mutant(
         "an-update-does-not-look-at-the-secret",
         LEASE_FOR_EVERY_WRITE,
         (Edit("store/tasks.py", "AND lease_hash = :lease_hash", "", "TOUCH"),),
-        (f"{STORE}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        (f"{GUARDS}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        BOTH,
     ),
     Mutant(
         "an-update-does-not-look-at-the-attempt",
         LEASE_FOR_EVERY_WRITE,
         (Edit("store/tasks.py", "AND attempt = :attempt", "", "TOUCH"),),
-        (f"{STORE}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
+        (f"{GUARDS}::test_a_statement_under_a_lease_changes_nothing_without_all_of_it",),
     ),
     Mutant(
         "a-child-needs-no-lease-of-the-parent",
@@ -90,6 +98,7 @@ MUTANTS = (
             Edit("store/migrations/0001_queue.sql", "CHECK ((status = 'in_progress') = (lease_hash IS NOT NULL)),", ""),
         ),
         (f"{LEASES}::test_a_lease_of_a_cancelled_task_writes_nothing_and_says_so",),
+        BOTH,
     ),
     Mutant(
         "a-lease-is-stored-as-it-is",
@@ -114,6 +123,7 @@ MUTANTS = (
         "4: a lease is valid until it ran out",
         (Edit("store/tasks.py", "AND lease_expires_at < {{now}}", "", "EXPIRED"),),
         (f"{LEASES}::test_only_leases_that_ran_out_are_taken_back",),
+        BOTH,
     ),
     Mutant(
         "a-lease-ends-a-moment-early",
@@ -123,6 +133,7 @@ MUTANTS = (
             Edit("taskqueue/promoting.py", "expires_at < transaction.now", "expires_at <= transaction.now", "promote"),
         ),
         (f"{LEASES}::test_a_lease_is_valid_up_to_its_very_end",),
+        BOTH,
     ),
     Mutant(
         "nobody-takes-lost-leases-back",
@@ -165,13 +176,20 @@ MUTANTS = (
             ),
         ),
         (f"{LEASES}::test_an_update_never_shortens_a_lease",),
+        BOTH,
     ),
     Mutant(
         "a-task-in-progress-is-handed-out-again",
         ONE_LEASE,
         (
-            Edit("store/tasks.py", "AND status = 'ready'", "", "_TAKE"),
-            Edit("store/tasks.py", "WHERE status = 'ready'", "WHERE status IN ('ready', 'in_progress')", "_TAKE"),
+            Edit("store/tasks.py", " AND status = 'ready'", "", "_TAKE"),
+            Edit("store/tasks.py", "AND status = 'ready'", "", "TAKE_ONE"),
+            Edit("store/dialect.py", "status = 'ready'", "status IN ('ready', 'in_progress')", "_is_ready_in_sqlite"),
+            Edit(
+                "store/migrations/0001_queue.sql",
+                "CREATE UNIQUE INDEX attempts_one_open",
+                "CREATE INDEX attempts_one_open",
+            ),
         ),
         (f"{CLAIMING}::test_a_task_is_handed_out_once", f"{CLAIMING}::test_a_task_that_cannot_be_claimed_says_why"),
     ),
@@ -199,6 +217,7 @@ MUTANTS = (
         "5: a lease is bound to its principal",
         (Edit("store/tasks.py", " AND lease_principal = :principal", "", "BY_CLAIM"),),
         (f"{CLAIMING}::test_a_claim_id_is_its_principals_own",),
+        BOTH,
     ),
     Mutant(
         "a-first-lease-by-claim-id-is-as-long-as-any",
@@ -211,6 +230,7 @@ MUTANTS = (
         ONE_LEASE,
         (Edit("store/tasks.py", "lease_hash = :lease_hash, ", "", "READDRESS"),),
         (f"{CLAIMING}::test_a_worker_that_claims_again_within_a_minute_gets_its_untouched_task_again",),
+        BOTH,
     ),
     Mutant(
         "an-end-under-a-redelivered-lease-cannot-be-repeated",
@@ -232,6 +252,7 @@ MUTANTS = (
         "8: within 60 s",
         (Edit("store/tasks.py", "AND claimed_at > {now} - :window", "", "UNTOUCHED"),),
         (f"{CLAIMING}::test_after_a_minute_it_gets_another_task",),
+        BOTH,
     ),
     Mutant(
         "priority-is-ignored",
@@ -242,19 +263,26 @@ MUTANTS = (
     Mutant(
         "the-newest-task-goes-first",
         "nothing starves",
-        (Edit("store/tasks.py", "ORDER BY sort_at, id", "ORDER BY sort_at DESC, id DESC", "_TAKE"),),
+        (Edit("store/dialect.py", "ORDER BY sort_at, id", "ORDER BY sort_at DESC, id DESC", "_next_in_sqlite"),),
         (f"{CLAIMING}::test_first_come_first_served",),
     ),
     Mutant(
         "a-paused-queue-hands-out",
         "a paused queue leaves the claim's lists",
-        (Edit("store/tasks.py", "state <> 'paused'", "state <> 'closed'", "_OPEN_QUEUES"),),
+        (Edit("store/dialect.py", "state <> 'paused'", "state <> 'closed'", "_is_ready_in_sqlite"),),
         ("contract/test_queues.py::test_a_paused_queue_hands_nothing_out_and_still_takes_work",),
+    ),
+    Mutant(
+        "a-task-of-a-paused-queue-can-be-claimed-by-its-id",
+        "a paused queue hands nothing out",
+        (Edit("store/tasks.py", "state <> 'paused'", "state <> 'closed'", "TAKE_ONE"),),
+        ("contract/test_queues.py::test_a_paused_queue_hands_nothing_out_and_still_takes_work",),
+        BOTH,
     ),
     Mutant(
         "a-claim-of-a-queue-takes-from-any",
         "a claim takes what it asked for",
-        (Edit("store/tasks.py", " AND {among:name:queues}", " AND :queues IS NOT NULL", "_NAMED_QUEUES"),),
+        (Edit("store/dialect.py", " AND {among:name:queues}", " AND :queues IS NOT NULL", "_is_ready_in_sqlite"),),
         (f"{CLAIMING}::test_a_claim_takes_what_it_asked_for_and_nothing_else",),
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import BOTH, Edit, Mutant
 
 IDEMPOTENCY = "contract/test_idempotency.py"
 LIMITS = "contract/test_limits.py"
@@ -27,12 +27,14 @@ MUTANTS = (
             ),
         ),
         (f"{IDEMPOTENCY}::test_a_repeated_create_returns_the_first_task",),
+        BOTH,
     ),
     Mutant(
         "an-idempotency-key-is-everybodys",
         IDEMPOTENT_CREATE,
         (Edit("store/tasks.py", "created_by = :principal AND ", "", "BY_KEY"),),
         (f"{IDEMPOTENCY}::test_the_same_key_of_another_principal_is_another_task",),
+        BOTH,
     ),
     Mutant(
         "the-same-key-with-another-body-is-accepted",
@@ -58,6 +60,7 @@ MUTANTS = (
             ),
         ),
         (f"{DEPENDENCIES}::test_it_waits_for_all_of_them",),
+        BOTH,
     ),
     Mutant(
         "a-time-that-comes-forgets-the-dependencies",
@@ -100,6 +103,7 @@ MUTANTS = (
             f"{LINES}::test_only_the_head_of_a_line_is_ready",
             f"{LINES}::test_tasks_of_one_key_that_become_due_together_form_a_line",
         ),
+        BOTH,
     ),
     Mutant(
         "nobody-lets-the-next-of-a-line-go",
@@ -112,6 +116,7 @@ MUTANTS = (
         BOUNDED,
         (Edit("store/queues.py", "open_tasks >= limit", "open_tasks > limit", "enter"),),
         (f"{LIMITS}::test_a_queue_holds_at_most_so_many_open_tasks",),
+        BOTH,
     ),
     Mutant(
         "what-has-ended-counts-as-open-for-ever",
@@ -130,6 +135,7 @@ MUTANTS = (
         BOUNDED,
         (Edit("store/tasks.py", "children < :limit", "children <= :limit", "ONE_MORE_CHILD"),),
         (f"{LIMITS}::test_a_task_has_at_most_so_many_children",),
+        BOTH,
     ),
     Mutant(
         "one-level-too-deep",

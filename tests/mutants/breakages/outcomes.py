@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import BOTH, Edit, Mutant
 
 COMPLETING = "contract/test_completing.py"
 FAILING = "contract/test_failing.py"
@@ -52,6 +52,7 @@ MUTANTS = (
         REPEATABLE,
         (Edit("taskqueue/settling.py", "proof.update_seq >= seq", "proof.update_seq > seq", "_is_repeated"),),
         (f"{UPDATING}::test_a_numbered_update_counts_once",),
+        BOTH,
     ),
     Mutant(
         "a-repeated-question-is-refused",
@@ -168,17 +169,20 @@ MUTANTS = (
         EVERY_TRANSITION,
         (Edit("store/tasks.py", "seq = seq + 1", "seq = seq + 2", "MOVE"),),
         (f"{EVENTS}::test_every_event_of_a_long_life_has_its_number",),
+        BOTH,
     ),
     Mutant(
         "a-transition-does-not-look-at-the-status",
         FINAL_ONCE,
         (Edit("store/tasks.py", "AND status = :was ", "", "MOVE"),),
-        ("test_store.py::test_a_move_changes_nothing_of_a_task_that_has_moved",),
+        ("contract/test_guards.py::test_a_move_changes_nothing_of_a_task_that_has_moved",),
+        BOTH,
     ),
     Mutant(
         "a-transition-does-not-look-at-the-number",
         FINAL_ONCE,
         (Edit("store/tasks.py", " AND seq = :seq", "", "MOVE"),),
-        ("test_store.py::test_a_move_changes_nothing_of_a_task_that_has_moved",),
+        ("contract/test_guards.py::test_a_move_changes_nothing_of_a_task_that_has_moved",),
+        BOTH,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import BOTH, Edit, Mutant
 
 SCHEDULES = "contract/test_schedules.py"
 CRON = "test_cron.py"
@@ -26,8 +26,9 @@ MUTANTS = (
         ),
         (
             f"{SCHEDULES}::test_a_due_time_of_the_same_schedule_is_unique_in_the_database",
-            "test_store.py::test_the_database_itself_refuses",
+            "contract/test_guards.py::test_the_database_itself_refuses",
         ),
+        BOTH,
     ),
     Mutant(
         "a-due-time-may-end-twice",
@@ -40,7 +41,8 @@ MUTANTS = (
                 "RECORD",
             ),
         ),
-        ("test_store.py::test_a_due_time_ends_once",),
+        ("contract/test_guards.py::test_a_due_time_ends_once",),
+        BOTH,
     ),
     Mutant(
         "after-a-jump-back-due-times-fire-again",

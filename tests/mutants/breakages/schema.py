@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import BOTH, SQLITE, Edit, Mutant
 
 TABLES: Final = "store/migrations/0001_queue.sql"
-REFUSES: Final = ("test_store.py::test_the_database_itself_refuses",)
+REFUSES: Final = ("contract/test_guards.py::test_the_database_itself_refuses",)
 
 
-def _without(name: str, guard: str, instead: str = "") -> Mutant:
+def _without(name: str, guard: str, instead: str = "", engines: tuple[str, ...] = (SQLITE,)) -> Mutant:
     return Mutant(
-        f"the-database-takes-{name}", "the database refuses it itself", (Edit(TABLES, guard, instead),), REFUSES
+        f"the-database-takes-{name}",
+        "the database refuses it itself",
+        (Edit(TABLES, guard, instead),),
+        REFUSES,
+        engines,
     )
 
 
 def _not_unique(name: str, index: str) -> Mutant:
-    return _without(name, f"CREATE UNIQUE INDEX {index} ", f"CREATE INDEX {index} ")
+    return _without(name, f"CREATE UNIQUE INDEX {index} ", f"CREATE INDEX {index} ", BOTH)
 
 
 MUTANTS: Final = (
