@@ -103,14 +103,13 @@ class Same(Loop):
             "lease_micros": LEASE_MICROS, "lease_seconds": 900, "claim_id": None,
         })[0]  # fmt: skip
         task_id, attempt = row[0], row[9]
-        self._run(tasks.FETCH_BODY, {"id": task_id})
+        self._run(tasks.FETCH_ORDER, {"id": task_id})
         self._run(attempts.OPEN, {
             "task_id": task_id, "attempt": attempt, "principal": PRINCIPAL, "worker": worker, "claim_id": None,
             "salt": secrets.token_hex(16), "lease_hash": lease_hash, "now": now, "procedure_path": None,
             "procedure_hash": None,
         })  # fmt: skip
         self._event(task_id, 2, attempt, "claimed", now, f'{{"worker": "{worker}"}}')
-        self._run(tasks.DEPENDS_ON, {"id": task_id})
         return Held(task_id, attempt, lease_hash)
 
     def complete(self, held: Held) -> None:

@@ -129,7 +129,7 @@ def begin(
     path, digest, text = procedure or (None, None, None)
     if digest is not None:
         transaction.run(KEEP_TEXT, {"hash": digest, "path": path, "text": text})
-    transaction.run(
+    transaction.post(
         OPEN,
         {
             "task_id": task.id,
@@ -151,7 +151,7 @@ def end(
     result_data: str | None = None, usage: str | None = None,
 ) -> None:  # fmt: skip
     """Store what an attempt came to."""
-    transaction.run(
+    transaction.post(
         END,
         {
             "task_id": task_id,

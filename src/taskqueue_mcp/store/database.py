@@ -37,6 +37,10 @@ class Transaction(Protocol):
     def counts(self) -> dict[str, Count]:
         """What the works of this commit have counted on queues; stored with it."""
 
+    @property
+    def marks(self) -> set[str]:
+        """What works of this commit have done for all of them."""
+
     def first(self, sql: str, params: Params = NOTHING) -> Row | None:
         """Run a statement and return its first row, or None."""
 
@@ -45,6 +49,12 @@ class Transaction(Protocol):
 
     def run(self, sql: str, params: Params = NOTHING) -> int:
         """Run a statement and return how many rows it changed."""
+
+    def post(self, sql: str, params: Params) -> None:
+        """Run a statement of which nothing is expected but its effect, and none of whose like changes the same row.
+
+        The engine may gather such statements and run them at once, before any that looks at their table.
+        """
 
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""

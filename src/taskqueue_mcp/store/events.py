@@ -56,7 +56,7 @@ _write = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes such an
 
 def record(transaction: Transaction, task: Task, kind: str, principal: str, data: dict[str, Any] | None = None) -> None:
     """Record a transition of `task`, whose `seq` was raised with it, and wake who follows the task."""
-    transaction.run(
+    transaction.post(
         RECORD,
         {
             "subject": "task",

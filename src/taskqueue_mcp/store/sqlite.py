@@ -58,14 +58,17 @@ class SqliteTransaction:
 
     dialect = SQLITE
 
-    __slots__ = ("_execute", "_executemany", "counts", "now", "signals")
+    __slots__ = ("_execute", "_executemany", "counts", "marks", "now", "signals")
 
-    def __init__(self, connection: sqlite.Connection, now: int, signals: set[Signal], counts: dict[str, Count]) -> None:
+    def __init__(
+        self, connection: sqlite.Connection, now: int, signals: set[Signal], counts: dict[str, Count], marks: set[str]
+    ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self.now = now
         self.signals = signals
         self.counts = counts
+        self.marks = marks
 
     def first(self, sql: str, params: Params = NOTHING) -> Row | None:
         """Run a statement to its end and return its first row, or None."""
@@ -85,6 +88,12 @@ class SqliteTransaction:
         values = pick(params)
         count: int = self._execute(text, (*values, self.now) if timed else values).rowcount
         return count
+
+    def post(self, sql: str, params: Params) -> None:
+        """Run a statement of which nothing is expected but its effect."""
+        text, pick, timed, _ = _compile(sql)
+        values = pick(params)
+        self._execute(text, (*values, self.now) if timed else values)
 
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
@@ -124,11 +133,13 @@ class _Batch:
     works: list[_Waiting]
     signals: set[Signal] = field(default_factory=set)
     counts: dict[str, Count] = field(default_factory=dict)
+    marks: set[str] = field(default_factory=set)
 
     def forget(self) -> None:
         """Forget what the works have signalled and counted: they are undone."""
         self.signals.clear()
         self.counts.clear()
+        self.marks.clear()
 
 
 class Undone(Exception):
@@ -364,7 +375,7 @@ class SqliteDatabase:
             for waiting in batch.works:
                 self._run(waiting, batch, several=several, apart=apart)
             if batch.counts:
-                queues.write_counts(SqliteTransaction(connection, 0, batch.signals, batch.counts))
+                queues.write_counts(SqliteTransaction(connection, 0, batch.signals, batch.counts, set()))
             connection.execute("COMMIT")
         except Spoilt:
             connection.execute("ROLLBACK")
@@ -381,15 +392,15 @@ class SqliteDatabase:
     def _run(self, waiting: _Waiting, batch: _Batch, *, several: bool, apart: bool) -> None:
         connection = self._connection
         own: set[Signal] = set()
-        counts = batch.counts.copy()
+        counts, marks = batch.counts.copy(), batch.marks.copy()
         if apart:
             connection.execute("SAVEPOINT work")
         before = connection.total_changes
         try:
             waiting.error = None
-            waiting.result = waiting.work(SqliteTransaction(connection, self._clock(), own, counts))
+            waiting.result = waiting.work(SqliteTransaction(connection, self._clock(), own, counts, marks))
             batch.signals |= own
-            batch.counts = counts
+            batch.counts, batch.marks = counts, marks
         except Exception as error:
             waiting.error = self._translate(error)
             if not connection.in_transaction:
@@ -506,7 +517,7 @@ class SqliteDatabase:
     def _read_on(self, connection: sqlite.Connection, work: Work[T]) -> T:
         connection.execute("BEGIN")
         try:
-            return work(SqliteTransaction(connection, self._clock(), set(), {}))
+            return work(SqliteTransaction(connection, self._clock(), set(), {}, set()))
         except sqlite.Error as error:
             translated = self._translate(error)
             raise translated from error

@@ -37,6 +37,9 @@ VALUES (
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
 FETCH_BODY = f"SELECT {BODY} FROM bodies WHERE task_id = :id"
+FETCH_ORDER = f"""
+SELECT EXISTS (SELECT 1 FROM dependencies WHERE task_id = :id), {BODY} FROM bodies WHERE task_id = :id
+"""
 FETCH_LOCKED = f"SELECT {TASK} FROM tasks WHERE id = :id {{lock}}"
 FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id {{lock}}"
 
@@ -223,7 +226,7 @@ def insert(transaction: Transaction, values: dict[str, Any], body: Body, depends
     task = as_task(row)
     document = {name: getattr(body, name) for name in BODY_FIELDS}
     document["tags"] = json.dumps(body.tags) if body.tags else None
-    transaction.run(INSERT_BODY, {"task_id": task.id, **document})
+    transaction.post(INSERT_BODY, {"task_id": task.id, **document})
     if body.tags:
         transaction.run_many(TAG, [{"tag": tag, "task_id": task.id} for tag in body.tags])
     if depends_on:
@@ -278,6 +281,12 @@ def fetch_body(transaction: Transaction, task_id: int) -> Body:
     """Return what a task asks for."""
     row = transaction.first(FETCH_BODY, {"id": task_id})
     return Body() if row is None else as_body(row)
+
+
+def fetch_order(transaction: Transaction, task_id: int) -> tuple[Body, bool]:
+    """Return what a task asks for, and whether it depended on others."""
+    row = transaction.first(FETCH_ORDER, {"id": task_id})
+    return (Body(), False) if row is None else (as_body(row[1:]), bool(row[0]))
 
 
 def next_instants(transaction: Transaction) -> tuple[int | None, int | None]:

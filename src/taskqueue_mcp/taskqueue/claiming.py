@@ -76,7 +76,7 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
         WrongStatus: the task that was asked for by its id cannot be claimed now.
     """
     taking = _taking(rules, caller, request)
-    promoting.promote(transaction, rules)
+    promoting.promote_once(transaction, rules)
     again = _again(transaction, rules, caller, request)
     if again is not None:
         return again
@@ -89,7 +89,7 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
             raise _not_claimable(moving.fetch(transaction, taking.task_id))
         return None
     lease = leases.write(task.id, task.attempt, secret)
-    body = tasks.fetch_body(transaction, task.id)
+    body, depends = tasks.fetch_order(transaction, task.id)
     procedure = _pin(rules, body)
     pinned = None
     if procedure is not None and procedure.sha256 is not None and procedure.text is not None:
@@ -98,7 +98,8 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     events.record(transaction, task, "claimed", caller.name, {"worker": task.worker} if task.worker else None)
     if task.schedule_id is not None:
         schedules.unwatch(transaction, task.id)
-    return _handed(transaction, rules, task, body, lease, procedure, redelivered=False)
+    inputs = _inputs(transaction, task) if depends else ()
+    return _handed(transaction, rules, task, body, lease, procedure, inputs, redelivered=False)
 
 
 def _taking(rules: Rules, caller: Caller, request: ClaimRequest) -> Taking:
@@ -163,22 +164,25 @@ def _hand_out_again(transaction: Transaction, rules: Rules, task: Task, lease: s
         kept = attempts.procedure_text(transaction, current.procedure_hash)
         if kept is not None:
             procedure = FollowedProcedure(kept[0], current.procedure_hash, kept[1])
-    return _handed(transaction, rules, task, body, lease, procedure, redelivered=True)
+    return _handed(transaction, rules, task, body, lease, procedure, _inputs(transaction, task), redelivered=True)
 
 
 def _handed(
     transaction: Transaction, rules: Rules, task: Task, body: Body, lease: str, procedure: FollowedProcedure | None,
-    *, redelivered: bool,
+    inputs: tuple[Input, ...], *, redelivered: bool,
 ) -> Claim:  # fmt: skip
     schedule = None if task.schedule_id is None else schedules.by_id(transaction, task.schedule_id)
     zone = rules.zone if schedule is None else schedule.timezone
     earlier = attempts.of_task(transaction, task.id)[:-1] if task.attempt > 1 else []
-    inputs = [
+    asked = attempts.questions(transaction, task.id) if task.attempt > 1 else []
+    return Claim(task, body, lease, zone, redelivered, procedure, tuple(earlier), inputs, tuple(asked))
+
+
+def _inputs(transaction: Transaction, task: Task) -> tuple[Input, ...]:
+    return tuple(
         Input(moving.fetch(transaction, other), attempts.last_result(transaction, other))
         for other in tasks.depends_on(transaction, task.id)
-    ]
-    asked = attempts.questions(transaction, task.id) if task.attempt > 1 else []
-    return Claim(task, body, lease, zone, redelivered, procedure, tuple(earlier), tuple(inputs), tuple(asked))
+    )
 
 
 def _pin(rules: Rules, body: Body) -> FollowedProcedure | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue.rules import Rules
 
 BATCH = 100
+PROMOTED = "promoted"
 
 
 def promote(transaction: Transaction, rules: Rules) -> int:
@@ -24,6 +25,13 @@ def promote(transaction: Transaction, rules: Rules) -> int:
     if due_at is not None and due_at <= transaction.now:
         moved += ripen(transaction, rules)
     return moved
+
+
+def promote_once(transaction: Transaction, rules: Rules) -> None:
+    """Do so unless another work of the same commit has: no time passes between them."""
+    if PROMOTED not in transaction.marks:
+        promote(transaction, rules)
+        transaction.marks.add(PROMOTED)
 
 
 def reap(transaction: Transaction, rules: Rules) -> int:

@@ -10,7 +10,7 @@ import psycopg
 
 from taskqueue_mcp.store import queues
 from taskqueue_mcp.store.postgres import faults
-from taskqueue_mcp.store.postgres.transaction import PostgresTransaction, beginning
+from taskqueue_mcp.store.postgres.transaction import PostgresTransaction, Statements, beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store.dialect import Dialect
     from taskqueue_mcp.store.postgres.address import Address
+    from taskqueue_mcp.store.postgres.gathering import Types
     from taskqueue_mcp.store.postgres.lanes import Waiting
     from taskqueue_mcp.store.postgres.transaction import Wire
     from taskqueue_mcp.store.queues import Count
@@ -41,6 +42,7 @@ class Committer:
         pool: ConnectionPool[Wire],
         dialect: Dialect,
         clock: Callable[[], int] | None,
+        types: Types,
         *,
         durable: bool,
     ) -> None:
@@ -48,6 +50,7 @@ class Committer:
         self._pool = pool
         self._dialect = dialect
         self._clock = clock
+        self._statements = Statements(dialect, types)
         self._write = beginning(address.schema, "write", durable=durable)
         self._read = beginning(address.schema, "read")
 
@@ -142,9 +145,10 @@ class Committer:
                 return
 
     def _begin(self, wire: Wire, begin: str, counts: dict[str, Count]) -> PostgresTransaction:
-        return PostgresTransaction(wire, self._dialect, begin, self._clock, counts)
+        return PostgresTransaction(wire, self._dialect, self._statements, begin, self._clock, counts)
 
     def _commit(self, wire: Wire, transaction: PostgresTransaction) -> None:
+        transaction.send_posted()
         if transaction.counts and not queues.write_counts(transaction):
             raise faults.Filled
         try:

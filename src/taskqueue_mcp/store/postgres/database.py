@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -43,6 +44,7 @@ class PostgresDatabase:
         with opening.connect(self.address) as wire:
             self.server = opening.check(wire, self.address)
             opening.bring_up_to_date(wire, self.address, self.dialect)
+            types = opening.column_types(wire, self.address)
         direct = not self.server.pooled
         prepares = direct if self.address.prepare is None else self.address.prepare
         self._pool: ConnectionPool[Wire] = ConnectionPool(
@@ -59,14 +61,15 @@ class PostgresDatabase:
         self._pool.open()
         # Two threads more than connections, so that a long read or a backup holds nobody up.
         self._threads = ThreadPoolExecutor(self.address.pool + 2, thread_name_prefix="taskqueue-store")
-        self._committer = Committer(self.address, self._pool, self.dialect, clock, durable=self.server.durable)
+        self._committer = Committer(self.address, self._pool, self.dialect, clock, types, durable=self.server.durable)
         width = max(1, self.address.pool - 1)
         self._writes = Lane(self._threads, self._committer.write, self._tell, width=width, patience=faults.PATIENCE)
         self._reads = Lane(self._threads, self._committer.read, self._tell, width=width, patience=faults.PATIENCE)
         self._listeners: list[Listener] = []
         self._watch: Watch | None = None
         hinting = direct if self.address.hint is None else self.address.hint
-        self._hints = Hints(self._pool, self._threads, self.address.schema) if hinting else None
+        self._sender = secrets.token_hex(8)
+        self._hints = Hints(self._pool, self._threads, self.address.schema, self._sender) if hinting else None
         self._closed = False
 
     # --- the doors -------------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ class PostgresDatabase:
         if self._watch is None or self._watch.loop is not loop:
             if self._watch is not None:
                 self._watch.stop()
-            self._watch = Watch(self.address, self._hear, self._is_needed, listens=self._hints is not None)
+            self._watch = Watch(self.address, self._hear, self._is_needed, self._hints, self._sender)
         return lambda: self._listeners.remove(entry)
 
     async def backup(self, target: str) -> None:

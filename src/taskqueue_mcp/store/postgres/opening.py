@@ -13,10 +13,12 @@ from psycopg import errors as pg
 from taskqueue_mcp.errors import DatabaseRefused
 from taskqueue_mcp.store import migrate
 from taskqueue_mcp.store.postgres import faults
+from taskqueue_mcp.store.postgres.gathering import COLUMN_TYPES
 
 if TYPE_CHECKING:
     from taskqueue_mcp.store.dialect import Dialect
     from taskqueue_mcp.store.postgres.address import Address
+    from taskqueue_mcp.store.postgres.gathering import Types
     from taskqueue_mcp.store.postgres.transaction import Wire
 
 OLDEST = 140_000
@@ -98,6 +100,12 @@ def bring_up_to_date(wire: Wire, address: Address, dialect: Dialect) -> None:
             raise faults.refusal(error, address) from error
         else:
             return
+
+
+def column_types(wire: Wire, address: Address) -> Types:
+    """Return the type of each column of the schema."""
+    rows = wire.execute(COLUMN_TYPES, (address.schema,)).fetchall()
+    return {(table, column): type_ for table, column, type_ in rows}
 
 
 def _number(wire: Wire, address: Address) -> int:

@@ -8,6 +8,7 @@ from psycopg import AsyncConnection, Connection, RawCursor
 from psycopg.types.numeric import Int8Dumper
 
 from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal
+from taskqueue_mcp.store.postgres.gathering import Gathered, Types, gather, tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,29 @@ def beginning(schema: str, kind: str, *, durable: bool = True) -> str:
     return f"{BEGIN[kind]}; SELECT {set_}; SELECT {schema}.clock()"
 
 
+class Statements:
+    """What is known of the statements of a database: the tables that they name, and their forms for many rows."""
+
+    def __init__(self, dialect: Dialect, types: Types) -> None:
+        self._dialect = dialect
+        self._types = types
+        self._tables: dict[str, frozenset[str]] = {}
+        self._gathered: dict[str, Gathered | None] = {}
+
+    def tables(self, sql: str) -> frozenset[str]:
+        """Return the tables that a statement names."""
+        known = self._tables.get(sql)
+        if known is None:
+            known = self._tables[sql] = tables_of(self._dialect.render(sql))
+        return known
+
+    def gathered(self, sql: str) -> Gathered | None:
+        """Return the form of a statement for many rows, if it has one."""
+        if sql not in self._gathered:
+            self._gathered[sql] = gather(self._dialect.render(sql), self._types)
+        return self._gathered[sql]
+
+
 def prepare(wire: Wire | AsyncConnection[Row]) -> None:
     """Let every whole number be a BIGINT: by default its size decides, and a statement is prepared for each."""
     wire.adapters.register_dumper(int, Int8Dumper)
@@ -42,10 +66,28 @@ def prepare(wire: Wire | AsyncConnection[Row]) -> None:
 class PostgresTransaction:
     """One work's statements; those before it in the same commit are seen."""
 
-    __slots__ = ("_compile", "_cursor", "_injected", "counts", "dialect", "now", "signals", "wrote")
+    __slots__ = (
+        "_compile",
+        "_cursor",
+        "_injected",
+        "_posted",
+        "_statements",
+        "counts",
+        "dialect",
+        "marks",
+        "now",
+        "signals",
+        "wrote",
+    )
 
     def __init__(
-        self, wire: Wire, dialect: Dialect, begin: str, clock: Callable[[], int] | None, counts: dict[str, Count]
+        self,
+        wire: Wire,
+        dialect: Dialect,
+        statements: Statements,
+        begin: str,
+        clock: Callable[[], int] | None,
+        counts: dict[str, Count],
     ) -> None:
         cursor = wire.execute(begin, prepare=False)
         while cursor.nextset():
@@ -57,7 +99,10 @@ class PostgresTransaction:
         self._cursor = RawCursor[Row](wire)
         self.dialect = dialect
         self._compile = dialect.compile
+        self._statements = statements
+        self._posted: dict[str, list[Params]] = {}
         self.counts = counts
+        self.marks: set[str] = set()
         self.signals: set[Signal] = set()
         self.wrote = False
 
@@ -76,6 +121,23 @@ class PostgresTransaction:
         self._execute(sql, params)
         return self._cursor.rowcount
 
+    def post(self, sql: str, params: Params) -> None:
+        """Keep a statement until its table is looked at or the works are committed."""
+        self.wrote = True
+        self._posted.setdefault(sql, []).append(params)
+
+    def send_posted(self) -> None:
+        """Run what was posted, many rows at once."""
+        posted, self._posted = self._posted, {}
+        for sql, rows in posted.items():
+            gathered = self._statements.gathered(sql) if len(rows) > 1 else None
+            if gathered is None:
+                for params in rows:
+                    self._execute(sql, params)
+            else:
+                text, names = gathered
+                self._cursor.execute(text, tuple([params[name] for params in rows] for name in names))
+
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
         for params in rows:
@@ -86,6 +148,10 @@ class PostgresTransaction:
         self.signals.add((subject, name))
 
     def _execute(self, sql: str, params: Params) -> None:
+        if self._posted:
+            tables = self._statements.tables
+            if any(tables(sql) & tables(posted) for posted in self._posted):
+                self.send_posted()
         text, pick, timed, writes = self._compile(sql)
         values: tuple[Any, ...] = pick(params)
         if timed:

@@ -38,6 +38,11 @@ MOST_GAPS = 500
 HINT_GAP = 0.01
 RETRY = 1.0
 CHANNEL = "taskqueue_{}"
+OTHERS = """
+SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+  WHERE application_name = current_setting('application_name') AND datname = current_database()
+    AND pid <> pg_backend_pid())
+"""
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +55,18 @@ class Watch:
         address: Address,
         hear: Callable[[frozenset[Signal] | None], None],
         needed: Callable[[], bool],
-        *,
-        listens: bool,
+        hints: Hints | None,
+        sender: str,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._address = address
         self._hear = hear
         self._needed = needed
-        self._listens = listens
+        self._hints = hints
+        self._sender = sender
         self._top = -1
         self._gaps: dict[int, float] = {}
+        self._counted_at = 0.0
         self._news = _news(address.schema)
         self._task = self.loop.create_task(self._run(), name="taskqueue-watch")
 
@@ -79,7 +86,11 @@ class Watch:
         while True:
             try:
                 wire = await psycopg.AsyncConnection.connect(
-                    self._address.dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
+                    self._address.dsn,
+                    autocommit=True,
+                    connect_timeout=CONNECT_SECONDS,
+                    prepare_threshold=None,
+                    application_name=f"{CHANNEL.format(self._address.schema)} watch",
                 )
                 async with wire:
                     prepare(wire)
@@ -90,7 +101,7 @@ class Watch:
                 self._hear(None)
 
     async def _follow(self, wire: psycopg.AsyncConnection[Any]) -> None:
-        if self._listens:
+        if self._hints is not None:
             await wire.execute(f"LISTEN {CHANNEL.format(self._address.schema)}")
         pause, looked_at, hinted = SOONEST, 0.0, False
         while True:
@@ -101,13 +112,18 @@ class Watch:
 
     async def _sleep(self, wire: psycopg.AsyncConnection[Any], seconds: float) -> bool:
         """Sleep until the time is over or a hint comes; whether one did."""
-        if self._listens:
-            return [None async for _ in wire.notifies(timeout=seconds, stop_after=1)] != []
+        if self._hints is not None:
+            heard = [notice.payload async for notice in wire.notifies(timeout=seconds, stop_after=1)]
+            return heard not in ([], [self._sender])
         await asyncio.sleep(seconds)
         return False
 
     async def _look(self, wire: psycopg.AsyncConnection[Any]) -> bool:
         """Tell what is new; whether anything is."""
+        if self._hints is not None and time.monotonic() - self._counted_at >= IDLE:
+            self._counted_at = time.monotonic()
+            others = await (await wire.execute(OTHERS)).fetchone()
+            self._hints.wanted = others is None or others[0]
         if self._top < 0:
             row = await (await wire.execute(self._news.top)).fetchone()
             self._top = 0 if row is None else row[0]
@@ -173,16 +189,19 @@ class Hints:
     Within the transaction itself a NOTIFY would let no other one commit meanwhile.
     """
 
-    def __init__(self, pool: ConnectionPool[Wire], threads: ThreadPoolExecutor, schema: str) -> None:
+    def __init__(self, pool: ConnectionPool[Wire], threads: ThreadPoolExecutor, schema: str, sender: str) -> None:
         self._pool = pool
         self._threads = threads
-        self._ring = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL.format(schema)}; COMMIT"
+        notify = f"NOTIFY {CHANNEL.format(schema)}, '{sender}'"
+        self._ring = f"BEGIN; SET LOCAL synchronous_commit = off; {notify}; COMMIT"
+        self.wanted = True
+        """Whether any other server listens, as far as is known."""
         self._due = False
         self._sent_at = 0.0
 
     def ring(self) -> None:
         """Send a hint now, or a little later together with those that come meanwhile."""
-        if self._due:
+        if self._due or not self.wanted:
             return
         self._due = True
         with contextlib.suppress(RuntimeError):  # no loop, or the threads are going: other servers look by themselves
