@@ -48,7 +48,7 @@ Call = tuple[str, Json]
 
 
 class Actor:
-    """Creates tasks and works on tasks over MCP; repeats each call with the same arguments until it is answered."""
+    """Creates tasks and works on tasks over MCP; repeats each call with the same arguments until it is done."""
 
     def __init__(self, name: str, url: str, mode: str, *, claim_ids: bool, patience: float) -> None:
         self.name = name
@@ -60,6 +60,7 @@ class Actor:
         self.completed: dict[str, str] = {}
         self.noted: list[str] = []
         self.lost = 0
+        self.busy = 0
 
     async def live(self, tasks: int, is_over: anyio.Event) -> None:
         """Create so many tasks, then work on whatever is there until told that all is done."""
@@ -83,6 +84,10 @@ class Actor:
         while not is_over.is_set():
             result = await client.call_tool(*self._call)
             told = dict(result.structured_content or {})
+            if told.get("code") == "busy":
+                self.busy += 1
+                await anyio.sleep(PAUSE)
+                continue
             assert not result.is_error or told.get("code") == "lease_lost", result
             if told.get("task", "") is None:
                 await anyio.sleep(PAUSE)

@@ -27,6 +27,8 @@ MOST_AHEAD = 20
 """A client settles about as many tasks as it creates: this many more at most, in each of its lives."""
 PAUSE = 0.005
 """How long a client leaves a queue alone that has nothing for it, in seconds."""
+UNKNOWN = "is not known"
+"""In a refusal: the connection to the database was lost in the middle of a commit."""
 SETTLING = frozenset({"complete", "fail"})
 Call = dict[str, Any]
 
@@ -84,13 +86,18 @@ class Client:
                 await self._ask_for_work()
 
     async def do(self, call: Call) -> Call:
-        """Call the queue and write down what it says."""
-        try:
-            told = await self._calls[call["do"]](call)
-        except TaskQueueError as error:
-            told = {"refused": error.code}
-        self._diary.note(to=call["n"], **told)
-        return told
+        """Call the queue and write down what it says; again, when it could not say whether it was done."""
+        while True:
+            try:
+                told = await self._calls[call["do"]](call)
+            except TaskQueueError as error:
+                if UNKNOWN in str(error):
+                    self._diary.note(unknown=call["n"])
+                    await asyncio.sleep(PAUSE)
+                    continue
+                told = {"refused": error.code}
+            self._diary.note(to=call["n"], **told)
+            return told
 
     def _meant(self, do: str, **call: Any) -> Call:
         meant = {"n": self._next, "do": do, **call}

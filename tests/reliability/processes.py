@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 """How long anything here may take before the test calls it stuck, in seconds."""
 Entry = dict[str, Any]
-PRELOADED = ["tests.reliability.clients", "tests.reliability.racers", "tests.reliability.commands"]
+PRELOADED = [
+    "taskqueue_mcp.store.postgres",
+    "tests.reliability.clients",
+    "tests.reliability.racers",
+    "tests.reliability.commands",
+]
 
 
 def _context() -> ForkServerContext:

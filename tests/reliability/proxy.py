@@ -167,3 +167,72 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
         return head + (await reader.readexactly(int(length[1])) if length else b"")
     except asyncio.IncompleteReadError:
         return b""
+
+
+class Wire:
+    """Passes bytes between clients and a server of any kind, until it is cut or falls silent."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._open: set[asyncio.Task[None]] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._is_cut = False
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Wire]:
+        """Accept connections; those that are open at the end are cut."""
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await self.cut()
+
+    async def cut(self) -> None:
+        """End every connection at once, and let none be made."""
+        self._is_cut = True
+        for connection in self._open:
+            connection.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def silence(self) -> None:
+        """Hold every byte back; no side is told."""
+        self._passes.clear()
+
+    def heal(self) -> None:
+        """Pass on what was held back, and let connections be made."""
+        self._is_cut = False
+        self._passes.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        try:
+            if not self._is_cut:
+                with contextlib.suppress(OSError):
+                    behind, ahead = await asyncio.open_connection("127.0.0.1", self._target)
+                    ends.append(ahead)
+                    ways = {asyncio.ensure_future(self._pass(*way)) for way in ((reader, ahead), (behind, writer))}
+                    try:
+                        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        for way in ways:
+                            way.cancel()
+                        await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            for end in ends:
+                end.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(CHUNK):
+            await self._passes.wait()
+            writer.write(data)
+            await writer.drain()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from psycopg.errors import UniqueViolation
 from pysqlite3 import dbapi2 as sqlite
 
-from taskqueue_mcp.taskqueue import NewSchedule, Wanted
+from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Wanted
 from tests.reliability import clients
 from tests.reliability.invariants import broken
 from tests.reliability.processes import PATIENCE, Diary, read_diary, start, together
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from tests.conftest import Size
     from tests.reliability.conftest import Tell
 
-pytestmark = pytest.mark.engines("sqlite")
-
 CLIENTS = 4
+TASKS = {"sqlite": 4_000, "postgres": 600}
 DRAIN_SECONDS = 45.0
 
 
@@ -67,9 +67,9 @@ async def count_tasks(queue: TaskQueue) -> int:
 
 
 async def test_whatever_is_killed_whenever_no_promise_breaks_and_the_queue_drains(
-    database_url: str, folder: Path, seed: int, size: Size, tell: Tell
+    database_url: str, engine: str, folder: Path, seed: int, size: Size, tell: Tell
 ) -> None:
-    kills, tasks = size(150, 3_000), size(2_500, 50_000)
+    kills, tasks = size(150, 3_000), size(TASKS[engine], 50_000)
     diaries = [folder / f"client-{number}.diary" for number in range(CLIENTS)]
     async with opened(database_url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
         plan = NewSchedule("each-second", "* * * * * *", Wanted(title="tick"), misfire="all", overlap="allow")
@@ -93,14 +93,31 @@ async def test_whatever_is_killed_whenever_no_promise_breaks_and_the_queue_drain
     assert statuses["completed"] >= 0.7 * tasks  # or it was not much of a test
 
 
-async def test_a_write_whose_commit_fails_is_not_acknowledged(database_url: str) -> None:
+COMMIT_FAILS = {
+    "sqlite": [
+        "PRAGMA defer_foreign_keys = ON",
+        "INSERT INTO dependencies (task_id, depends_on) VALUES (1, 2)",
+    ],
+    "postgres": [
+        "CREATE TEMPORARY TABLE once (number INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO once VALUES (1), (1)",
+    ],
+}
+"""Work after which COMMIT is the statement that fails."""
+
+
+async def test_a_write_whose_commit_fails_is_not_acknowledged(database_url: str, engine: str) -> None:
     def work(transaction: Transaction) -> None:
-        transaction.run("PRAGMA defer_foreign_keys = ON")  # so that COMMIT is the statement that fails
-        transaction.run("INSERT INTO dependencies (task_id, depends_on) VALUES (1, 2)")
+        transaction.run("UPDATE queues SET state = 'paused'")
+        for statement in COMMIT_FAILS[engine]:
+            transaction.run(statement)
 
     async with opened(database_url) as queue:
-        with pytest.raises(sqlite.IntegrityError, match="FOREIGN KEY"):
+        await queue.create(EVERYONE, NewTask(Wanted(title="makes the queue")))
+        with pytest.raises((sqlite.IntegrityError, UniqueViolation)):
             await queue.database.write(work)
+        states = await queue.database.read(lambda transaction: transaction.all("SELECT state FROM queues"))
+        assert states == [("open",)]
         assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tests.conftest import Size
     from tests.reliability.conftest import Tell
 
-pytestmark = pytest.mark.engines("sqlite")
-
 PATIENT = 0.25
 """How long a client waits for an answer, in seconds."""
 LATE = 0.4

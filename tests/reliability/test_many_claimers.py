@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.errors import UniqueViolation
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Wanted
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue import TaskQueue
     from tests.conftest import Size
     from tests.reliability.conftest import Tell
-
-pytestmark = pytest.mark.engines("sqlite")
 
 MINUTE = 60 * 1_000_000
 LEASE = 900
@@ -147,6 +146,7 @@ async def test_of_a_serial_line_that_eight_claimers_race_for_one_task_at_a_time_
         assert await violations(queue) == []  # among them: two of a line at once
 
 
+@pytest.mark.engines("sqlite")
 async def test_who_opens_the_file_waits_for_its_turn_like_everyone(database_url: str, folder: Path) -> None:
     writer = start(racers.write_slowly, database_url, str(folder), 2.5)  # longer than SQLite itself would wait
     await racers.appears(folder / "writing")
@@ -177,5 +177,5 @@ async def test_what_the_races_turn_on_the_database_itself_refuses_twice(database
         plan = NewSchedule("yearly", "0 0 1 1 *", Wanted(title="yearly"), timezone="UTC")
         await queue.put_schedule(EVERYONE, plan)
         await fill(queue, 2)
-        with pytest.raises(sqlite.IntegrityError, match="UNIQUE"):
+        with pytest.raises((sqlite.IntegrityError, UniqueViolation), match=r"UNIQUE|unique constraint"):
             await queue.database.write(lambda transaction: transaction.run(GUARDS[guard]))

@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import Size
     from tests.reliability.conftest import Tell
 
-pytestmark = [
-    pytest.mark.engines("sqlite"),
-    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc")
 
 WORKERS = 2
 COMMAND_SECONDS = "0.05"

@@ -31,7 +31,7 @@ SERVERS = 3
 LEASE = 900
 MINUTE = 60 * 1_000_000
 HOUR, DAY = 60 * MINUTE, 1_440 * MINUTE
-LONGEST_STEP = 5 * DAY
+LONGEST_STEP = 2 * DAY
 GRACE = 7 * 86_400
 KILLED_EVERY = 20
 BERLIN, NEW_YORK, LORD_HOWE, CAIRO = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo"
@@ -51,8 +51,8 @@ def plans(*, whole: bool) -> dict[str, tuple[str, str]]:
     """Return the expression and the zone of each schedule by its name."""
     found: dict[str, tuple[str, str]] = {}
     for zone, nights in NIGHTS.items():
-        crons = ["30 2 * * *", "0 0 * * 5", "0 12 31 * *"]
-        crons += ["*/30 * * * *", "0 */6 * * *", "0 0 * * *"] if whole else [f"*/30 * {days} *" for days in nights]
+        crons = ["30 2 * * 0", "0 0 * * 5", "0 12 31 * *"]
+        crons += ["*/30 * * * *", "0 */6 * * *", "30 2 * * *"] if whole else [f"*/30 * {days} *" for days in nights]
         found |= {f"{zone.replace('/', '-')}-{number}": (cron, zone) for number, cron in enumerate(crons)}
     return found
 
