@@ -72,10 +72,10 @@ async def grows(diaries: list[Path]) -> None:
             await anyio.sleep(0.05)
 
 
-async def holds(url: str, diaries: list[Path], tell: Tell) -> None:
+async def holds(url: str, diaries: list[Path], tell: Tell, lease_seconds: float = SHORT) -> None:
     """Look for every acknowledged call, let the queue drain, and look again."""
     async with opened(url, lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
-        assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
+        assert await queue.database.read(lambda transaction: broken(transaction, lease_seconds)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
         told = Counter(
             "unknown" if "unknown" in entry else entry.get("refused", "done")
@@ -86,7 +86,7 @@ async def holds(url: str, diaries: list[Path], tell: Tell) -> None:
         names = [str(diary) for diary in diaries]
         seconds = [DRAIN_SECONDS] * CLIENTS
         together(clients.drain, [url] * CLIENTS, names, range(CLIENTS), seconds, seconds=DRAIN_SECONDS + 10)
-        assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
+        assert await queue.database.read(lambda transaction: broken(transaction, lease_seconds)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
 
 
@@ -127,7 +127,8 @@ async def test_the_network_to_postgresql_is_cut_and_falls_silent_under_load(
 
         await disturb(cluster.url(name, port=wire.port), diaries, chance, cuts, cut)
     tell(cuts=cuts)
-    await holds(cluster.url(name), diaries, tell)
+    # Silence in the middle of a claim comes between its lease and its event, so the log does not tell a lease's length.
+    await holds(cluster.url(name), diaries, tell, lease_seconds=0)
 
 
 async def test_a_server_cut_from_its_database_says_so_and_is_ready_again_by_itself(
