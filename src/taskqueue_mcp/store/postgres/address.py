@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from psycopg import conninfo
 
@@ -42,7 +42,7 @@ def read(url: str) -> Address:
     parts = urlsplit(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
     own = {name: value for name, value in options if name in OWN}
-    theirs = urlencode([(name, value) for name, value in options if name not in OWN])
+    theirs = urlencode([(name, value) for name, value in options if name not in OWN], quote_via=quote)
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, theirs, ""))
     try:
         known = conninfo.conninfo_to_dict(dsn)
