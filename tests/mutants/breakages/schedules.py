@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "only-a-schedulers-tick-fires",
         "any process that claims keeps the schedule going",
-        (Edit("taskqueue/claiming.py", "promoting.promote(transaction, rules)", "pass", "claim"),),
+        (Edit("taskqueue/claiming.py", "promoting.promote_once(transaction, rules)", "pass", "claim"),),
         (f"{SCHEDULES}::test_whoever_claims_keeps_the_schedule_going",),
     ),
     Mutant(
