@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from taskqueue_mcp.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import WithDefaultSchema
 
 ADDED_BY_CLIENTS = frozenset({"wait_for_previous"})
 
@@ -255,12 +259,20 @@ def _fault(fault: Any) -> str:
             return f"{where}: {fault['msg']}"
 
 
+class _WithoutDefaults(GenerateJsonSchema):
+    """Leaves defaults out: they say nothing here, and each of them would cost a schema of its own."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Return what the schema is without its default."""
+        return self.generate_inner(schema["schema"])
+
+
 def schema(model: type[Arguments]) -> dict[str, Any]:
     """Return the JSON schema that clients are shown, without titles, nulls and defaults that say nothing."""
-    full = model.model_json_schema()
+    full = model.model_json_schema(schema_generator=_WithoutDefaults)
     properties = {}
     for name, field in full["properties"].items():
-        shown = {key: value for key, value in field.items() if key not in {"title", "default"}}
+        shown = {key: value for key, value in field.items() if key != "title"}
         if "anyOf" in shown:
             shown.pop("anyOf")
         properties[name] = shown
