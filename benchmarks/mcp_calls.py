@@ -153,25 +153,30 @@ async def _latencies(ports: dict[str, int], rounds: int) -> dict[str, Latencies]
 
 
 def _stdio(where: Path, rounds: int) -> list[Figure]:
-    fill(where / "stdio.db", ready=9_000)
-    ours = Stdio("-m", "taskqueue_mcp", "stdio", "--database", f"sqlite:///{where / 'stdio.db'}")
-    nothing = Stdio("-m", "benchmarks.serving", "stdio")
-    mine, theirs = Latencies(), Latencies()
+    servers = {"noop": Stdio("-m", "benchmarks.serving", "stdio")}
+    for name, database in (("ours", "stdio.db"), ("off", "stdio-off.db?synchronous=off")):
+        fill(where / database.partition("?")[0], ready=9_000)
+        servers[name] = Stdio("-m", "taskqueue_mcp", "stdio", "--database", f"sqlite:///{where / database}")
+    found = {name: Latencies() for name in servers}
 
-    def timed(asked: Stdio, latencies: Latencies, tool: str, arguments: dict[str, Any]) -> Any:
+    def timed(name: str, tool: str, arguments: dict[str, Any]) -> Any:
         begin = time.perf_counter()
-        answer = asked.call(tool, arguments)
-        latencies.note(tool, time.perf_counter() - begin)
+        answer = servers[name].call(tool, arguments)
+        found[name].note(tool, time.perf_counter() - begin)
         return answer
 
     for _ in range(rounds):
-        mine.begin()
-        theirs.begin()
-        for _ in range(BLOCK):
-            timed(nothing, theirs, "noop", {})
-        for _ in range(BLOCK):
-            claimed = timed(ours, mine, "claim_task", {"worker": "bench"})
-            timed(ours, mine, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
-    ours.close()
-    nothing.close()
-    return _added("stdio", mine, theirs)
+        for name, latencies in found.items():
+            latencies.begin()
+            for _ in range(BLOCK):
+                if name == "noop":
+                    timed(name, "noop", {})
+                else:
+                    claimed = timed(name, "claim_task", {"worker": "bench"})
+                    timed(name, "complete_task", {"lease": claimed["lease"], "result_summary": "done"})
+    for server in servers.values():
+        server.close()
+    return [
+        *_added("stdio", found["ours"], found["noop"]),
+        *_added("stdio, synchronous=off", found["off"], found["noop"], None),
+    ]
