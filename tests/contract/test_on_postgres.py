@@ -136,6 +136,31 @@ async def test_a_read_is_of_one_moment(database: Database, wire: psycopg.Connect
     assert await names(database) == ["meanwhile"]
 
 
+async def test_calls_that_share_a_commit_store_every_row_of_each(database: Database, clock: Clock) -> None:
+    desk = Desk(TaskQueue(database, Rules()), clock)  # rows are gathered only by the server's own clock
+    made = [f"task {number}" for number in range(40)]
+    ended: list[int] = []
+
+    async def live(title: str) -> None:
+        await desk.create(title)
+        claim = await desk.take()
+        await desk.update(claim, progress=50)
+        ended.append((await desk.complete(claim, f"{claim.task.title} is done")).id)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for title in made:
+                group.start_soon(live, title)
+    assert sorted(ended) == [row[0] for row in await desk.rows("SELECT id FROM tasks ORDER BY id")]
+    for task_id in ended:
+        found = await desk.detail(task_id)
+        assert [event.kind for event in await desk.events(task_id)] == ["created", "claimed", "progress", "completed"]
+        assert [(each.outcome, each.result_summary) for each in found.attempts] == [
+            ("completed", f"{found.task.title} is done")
+        ]
+        assert all(0 < each.claimed_at <= (each.ended_at or 0) for each in found.attempts)
+
+
 # --- others are in the way
 
 

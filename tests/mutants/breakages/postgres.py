@@ -244,4 +244,33 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{HERE}::test_a_database_that_closes_finishes_what_it_accepted",),
         ON_POSTGRES,
     ),
+    Mutant(
+        "on-postgres-what-was-posted-is-not-seen-by-what-follows",
+        "the statements of a work see those before it",
+        (
+            Edit(
+                "store/postgres/transaction.py",
+                "if self._posted:",
+                "if self._posted is None:",
+                "PostgresTransaction._execute",
+            ),
+        ),
+        ("contract/test_claiming.py", "contract/test_failing.py", "contract/test_leases.py"),
+        ON_POSTGRES,
+        is_slow=True,
+    ),
+    Mutant(
+        "on-postgres-of-rows-that-are-gathered-one-is-lost",
+        "3: every transition is one event, in a gapless sequence",
+        (
+            Edit(
+                "store/postgres/transaction.py",
+                "[params[name] for params in rows]",
+                "[params[name] for params in rows[1:]]",
+                "PostgresTransaction.send_posted",
+            ),
+        ),
+        (f"{HERE}::test_calls_that_share_a_commit_store_every_row_of_each",),
+        ON_POSTGRES,
+    ),
 )
