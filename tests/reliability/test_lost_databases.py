@@ -97,6 +97,10 @@ async def test_postgresql_crashes_under_load_and_keeps_what_it_acknowledged(
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point
     diaries = [folder / f"client-{number}.diary" for number in range(CLIENTS)]
     url = crashable.url(crashable.new_database())
+    with crashable.admin() as wire:  # what is committed like that waits for seconds, unless the queue asks for more
+        wire.execute("ALTER SYSTEM SET synchronous_commit = off")
+        wire.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        wire.execute("SELECT pg_reload_conf()")
 
     async def crash() -> None:
         await anyio.to_thread.run_sync(crashable.crash)

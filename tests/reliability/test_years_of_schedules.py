@@ -52,7 +52,9 @@ def plans(*, whole: bool) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for zone, nights in NIGHTS.items():
         crons = ["30 2 * * 0", "0 0 * * 5", "0 12 31 * *"]
-        crons += ["*/30 * * * *", "0 */6 * * *", "30 2 * * *"] if whole else [f"*/30 * {days} *" for days in nights]
+        crons += [f"*/30 * {days} *" for days in nights]
+        crons += ["0 */6 * * *", "30 2 * * *"] if whole else []
+        crons += ["*/30 * * * *"] if whole and zone == LORD_HOWE else []
         found |= {f"{zone.replace('/', '-')}-{number}": (cron, zone) for number, cron in enumerate(crons)}
     return found
 
