@@ -61,7 +61,7 @@ async def test_what_a_full_disk_refused_was_not_done_and_work_goes_on_when_there
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
         refused = Counter(entry.get("refused") for entries in read_all(diaries).values() for entry in entries)
         tell(full_disks=rounds, refused_calls=refused["busy"], acknowledged_calls=acknowledged(diaries))
-        assert refused["busy"] > 10 * rounds  # or it was not much of a test
+        assert refused["busy"] > 2 * rounds  # or it was not much of a test
 
         seconds = [DRAIN_SECONDS] * CLIENTS
         names = [str(diary) for diary in diaries]
