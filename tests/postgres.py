@@ -44,6 +44,7 @@ class Cluster:
             self.port = int(probe.getsockname()[1])
         self._user = _user(self.bin, self.folder)
         self._count = 0
+        self._has_template = False
         self._pg(
             "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
         )
@@ -87,7 +88,8 @@ class Cluster:
     def new_database(self) -> str:
         """Return the name of a fresh database with our schema in it."""
         with self.admin() as wire:
-            if self._count == 0:
+            if not self._has_template:
+                self._has_template = True
                 wire.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
                 wire.execute(f"CREATE DATABASE {TEMPLATE}")
                 PostgresDatabase(self.url(TEMPLATE)).close_now()
@@ -98,7 +100,7 @@ class Cluster:
 
     def empty_database(self, more: str = "") -> str:
         """Return the name of a fresh database with nothing in it."""
-        self._count = max(self._count, 1) + 1
+        self._count += 1
         name = f"empty_{self._count}"
         with self.admin() as wire:
             wire.execute(f"CREATE DATABASE {name} {more}")

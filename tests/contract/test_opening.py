@@ -96,7 +96,7 @@ def test_durability_can_be_chosen_and_is_full_otherwise(path: Path) -> None:
     "url",
     [
         "queue.db", "", "sqlite://", "sqlite:///", "sqlite://host/queue.db", "mysql://x/y", "sqlite:///q.db?mode=ro",
-        "sqlite:///q.db?synchronous=never", "postgresql://localhost/queue",
+        "sqlite:///q.db?synchronous=never",
     ],
 )  # fmt: skip
 def test_a_url_that_is_not_understood_is_refused(url: str) -> None:

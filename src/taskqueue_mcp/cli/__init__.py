@@ -22,6 +22,7 @@ PLACES = {
     "doctor": Place("doctor", "doctor", "Check this machine, its settings and its database."),
     "backup": Place("backups", "backup", "Copy the database while it is in use."),
     "restore": Place("backups", "restore", "Put a backup in the place of a database."),
+    "migrate": Place("moving", "migrate", "Move everything to another database, of either engine."),
 }
 
 

@@ -80,6 +80,9 @@ class Database(Protocol):
     def write_now(self, work: Work[T]) -> T:
         """The same, for callers without an event loop."""
 
+    def read_now(self, work: Work[T]) -> T:
+        """Run a read-only `work` on a consistent view, for callers without an event loop."""
+
     async def read(self, work: Work[T]) -> T:
         """Run a short, read-only `work` on a consistent view."""
 
@@ -109,3 +112,6 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted and release every connection."""
+
+    def close_now(self) -> None:
+        """The same, for callers without an event loop; nothing must be under way."""

@@ -134,6 +134,10 @@ SQLITE = Dialect(
         "found": "rowid",
         "matches": "search MATCH :match",
         "index": "INSERT OR REPLACE INTO search (rowid, instructions) VALUES (:id, :words)",
+        "given_number": "SELECT seq FROM sqlite_sequence WHERE name = :name",
+        "forget_numbers": "DELETE FROM sqlite_sequence WHERE name = :name",
+        "set_number": "INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :value)",
+        "statistics": "SELECT 1",  # what the planner is told is fixed
     },
     among="{column} IN (SELECT value FROM json_each(:{parameter}))",
     picks={"next": _next_in_sqlite, "ready": _ready_in_sqlite},
@@ -198,6 +202,10 @@ def postgres(*, injected_clock: bool = False) -> Dialect:
             "matches": "words @@ CAST(:match AS tsquery)",
             "index": "INSERT INTO search (task_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
             " ON CONFLICT (task_id) DO UPDATE SET words = excluded.words",
+            "given_number": "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:name, :column) AS regclass))",
+            "forget_numbers": "SELECT 1",
+            "set_number": "SELECT setval(CAST(pg_get_serial_sequence(:name, :column) AS regclass), :value)",
+            "statistics": "ANALYZE tasks, bodies, attempts, events, dependencies, task_tags, schedules, occurrences",
         },
         among="{column} = ANY(:{parameter})",
         picks={"next": _next_in_postgres, "ready": _ready_in_postgres},

@@ -24,6 +24,7 @@ OF_SUBJECT = f"""
 SELECT {EVENT} FROM events
  WHERE subject = :subject AND subject_id = :subject_id AND seq > :after ORDER BY seq LIMIT :limit
 """
+EPOCH = "SELECT value FROM meta WHERE name = 'epoch'"
 FOLLOWING = f"SELECT {{xid}}, {EVENT} FROM events WHERE {{after_cursor}} ORDER BY {{event_order}} LIMIT :limit"
 
 
@@ -31,20 +32,22 @@ class Cursor(NamedTuple):
     """How far a reader of the whole log has come.
 
     On PostgreSQL positions become visible out of order, so a reader goes by transactions and never past one that
-    is still open; on SQLite `xid` is 0.
+    is still open; on SQLite `xid` is 0. `epoch` is the database's own: a restored or moved one has another.
     """
 
     xid: int
     position: int
+    epoch: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """Read what `str` wrote."""
-        xid, _, position = text.rpartition(".")
-        return cls(int(xid or 0), int(position))
+        rest, _, position = text.rpartition(".")
+        epoch, _, xid = rest.rpartition(".")
+        return cls(int(xid or 0), int(position), epoch)
 
     def __str__(self) -> str:
-        return f"{self.xid}.{self.position}"
+        return f"{self.epoch}.{self.xid}.{self.position}"
 
 
 START = Cursor(0, 0)
@@ -96,9 +99,21 @@ def of_subject(transaction: Transaction, subject: str, subject_id: int, after: i
 
 
 def following(transaction: Transaction, cursor: Cursor, limit: int) -> tuple[list[Event], Cursor]:
-    """Return events after `cursor`, in an order in which none is ever missed, and the cursor behind them."""
+    """Return events after `cursor`, in an order in which none is ever missed, and the cursor behind them.
+
+    A cursor of another epoch starts over: the database was restored or moved since, and events may be gone that
+    were read then. Whoever must not act on an event twice sees it by the new cursor's epoch.
+    """
+    cursor = of_this_epoch(transaction, cursor)
     rows = transaction.all(FOLLOWING, {"xid": cursor.xid, "position": cursor.position, "limit": limit})
     if not rows:
         return [], cursor
     found = [as_event(row[1:]) for row in rows]
-    return found, Cursor(rows[-1][0], found[-1].position)
+    return found, cursor._replace(xid=rows[-1][0], position=found[-1].position)
+
+
+def of_this_epoch(transaction: Transaction, cursor: Cursor) -> Cursor:
+    """Return the cursor if it belongs to this database as it is now, else one at the start of it."""
+    row = transaction.first(EPOCH)
+    epoch = "" if row is None else row[0]
+    return cursor if cursor.epoch == epoch else START._replace(epoch=epoch)

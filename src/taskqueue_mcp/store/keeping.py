@@ -20,6 +20,11 @@ SELECT tasks.title || ' ' || bodies.instructions || ' ' || coalesce(tasks.result
        || coalesce(tasks.error, '')
   FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
 """
+UNTOLD = """
+SELECT id FROM tasks WHERE id > :after
+   AND NOT EXISTS (SELECT 1 FROM events WHERE subject = 'task' AND subject_id = tasks.id AND seq = 1)
+ ORDER BY id LIMIT :limit
+"""
 INDEX = "{index}"
 UNINDEX = "DELETE FROM search WHERE {found} = :id"
 TEXT_CHANGES = frozenset(
@@ -60,18 +65,30 @@ def index_changes(transaction: Transaction, limit: int) -> int:
     if not found:
         return 0
     changed = {event.subject_id for event in found if event.subject == "task" and event.kind in TEXT_CHANGES}
-    as_words = transaction.dialect.as_words
     for task_id in sorted(changed):
-        text = transaction.first(TEXT, {"id": task_id})
-        if text is not None:
-            transaction.run(INDEX, {"id": task_id, "words": as_words(text[0])})
+        _index(transaction, task_id)
     transaction.run(SET_SEARCHED, {"value": str(cursor)})
     return len(found)
 
 
+def index_untold(transaction: Transaction, after: int, limit: int) -> int | None:
+    """Index tasks above `after` whose creation has gone from the event log; return the last one, None at the end."""
+    found = [row[0] for row in transaction.all(UNTOLD, {"after": after, "limit": limit})]
+    for task_id in found:
+        _index(transaction, task_id)
+    return found[-1] if found else None
+
+
+def _index(transaction: Transaction, task_id: int) -> None:
+    text = transaction.first(TEXT, {"id": task_id})
+    if text is not None:
+        transaction.run(INDEX, {"id": task_id, "words": transaction.dialect.as_words(text[0])})
+
+
 def _searched(transaction: Transaction) -> Cursor:
     row = transaction.first(SEARCHED)
-    return events.START if row is None else events.Cursor.parse(row[0])
+    cursor = events.START if row is None else events.Cursor.parse(row[0])
+    return events.of_this_epoch(transaction, cursor)
 
 
 def delete_finished(transaction: Transaction, age: int, limit: int) -> int:

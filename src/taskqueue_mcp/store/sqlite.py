@@ -225,6 +225,10 @@ class SqliteDatabase:
         result: T = waiting.result
         return result
 
+    def read_now(self, work: Work[T]) -> T:
+        """Run a short, read-only `work` on one snapshot, without an event loop."""
+        return self._read_on(self._reader, work)
+
     async def read(self, work: Work[T]) -> T:
         """Run a short, read-only `work` on one snapshot, on this thread."""
         return self._read_on(self._reader, work)

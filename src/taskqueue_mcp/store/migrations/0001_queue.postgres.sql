@@ -21,3 +21,5 @@ ALTER TABLE queues SET (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, aut
 ALTER TABLE attempts SET (fillfactor = 80);
 
 ALTER TABLE meta SET (fillfactor = 20);
+
+INSERT INTO meta (name, value) VALUES ('epoch', substr(replace(CAST(gen_random_uuid() AS text), '-', ''), 1, 16));

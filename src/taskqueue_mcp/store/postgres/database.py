@@ -117,9 +117,9 @@ class PostgresDatabase:
 
     async def backup(self, target: str) -> None:
         """Copy everything to the new SQLite file `target`, on one snapshot, while the database is in use."""
-        from taskqueue_mcp.store.carrying import back_up  # noqa: PLC0415 - keeps start-up short
+        from taskqueue_mcp.store.backup import carry_to_file  # noqa: PLC0415 - keeps start-up short
 
-        await asyncio.get_running_loop().run_in_executor(self._threads, back_up, self, target)
+        await asyncio.get_running_loop().run_in_executor(self._threads, carry_to_file, self, target)
 
     async def inspect(self, *, whole: bool = False) -> Facts:
         """Return how the database is set up and what it holds; `whole` counts, for it reads every table."""

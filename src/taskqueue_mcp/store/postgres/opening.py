@@ -12,6 +12,7 @@ from psycopg import errors as pg
 
 from taskqueue_mcp.errors import DatabaseRefused
 from taskqueue_mcp.store import migrate
+from taskqueue_mcp.store.postgres import address as addresses
 from taskqueue_mcp.store.postgres import faults
 from taskqueue_mcp.store.postgres.gathering import COLUMN_TYPES
 
@@ -78,6 +79,20 @@ def check(wire: Wire, address: Address) -> Server:
             "(…?target_session_attrs=read-write)"
         )
     return Server(pooled=process != wire.info.backend_pid, durable=synchronous != "off")
+
+
+def schema_number(url: str) -> int | None:
+    """Return the number of the schema, None where there is none.
+
+    Raises:
+        DatabaseRefused: there is no way in.
+    """
+    address = addresses.read(url)
+    with connect(address) as wire:
+        try:
+            return _number(wire, address) or None
+        except psycopg.Error as error:
+            raise faults.refusal(error, address) from error
 
 
 def bring_up_to_date(wire: Wire, address: Address, dialect: Dialect) -> None:
