@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.mutants import breakages
-from tests.mutants.runner import RedAlready, Runner, Trial, trials
+from tests.mutants import breakages, verdicts
+from tests.mutants.runner import RedAlready, Runner, Trial, sample, trials
 from tests.mutants.verdicts import Fate, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,9 +46,8 @@ def _arguments() -> argparse.Namespace:
 
 def _chosen(arguments: argparse.Namespace) -> list[Trial]:
     named = [breakages.by_name(name) for name in arguments.names] or list(breakages.ALL)
-    if arguments.sample is not None:
-        named = breakages.sample(arguments.seed, arguments.sample)
-    return trials(named, arguments.engine)
+    chosen = trials(named, arguments.engine)
+    return chosen if arguments.sample is None else sample(chosen, arguments.seed, arguments.sample)
 
 
 def _list(chosen: list[Trial]) -> None:
@@ -60,7 +59,7 @@ def _list(chosen: list[Trial]) -> None:
 def _sum_up(found: list[Verdict], seconds: float) -> int:
     counts = {fate: [verdict.name for verdict in found if verdict.fate is fate] for fate in Fate}
     _say(", ".join(f"{fate.value}: {len(names)}" for fate, names in counts.items()) + f" ({seconds:.0f} s)")
-    return int(len(counts[Fate.KILLED]) != len(found) or not found)
+    return 0 if verdicts.all_killed(found) else 1
 
 
 def _say(line: str) -> None:

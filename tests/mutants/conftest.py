@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mutants import breakages
-from tests.mutants.runner import trials
+from tests.mutants.runner import sample, trials
 
 if TYPE_CHECKING:
     from tests.mutants.runner import Trial
@@ -16,7 +16,7 @@ SAMPLE = 5
 
 
 def _chosen(config: pytest.Config) -> list[Trial]:
-    return trials(breakages.sample(config.option.seed, SAMPLE), "sqlite")
+    return sample(trials(breakages.ALL), config.option.seed, SAMPLE)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -52,6 +53,12 @@ class Trial:
 def trials(mutants: Iterable[Mutant], engine: str | None = None) -> list[Trial]:
     """Return each mutant on each of its engines, or on the given one."""
     return [Trial(mutant, on) for mutant in mutants for on in mutant.engines if engine in {None, on}]
+
+
+def sample(chosen: list[Trial], seed: int, count: int) -> list[Trial]:
+    """Return `count` that are quickly tried, others for another seed."""
+    quick = [trial for trial in chosen if not trial.mutant.is_slow]
+    return random.Random(seed).sample(quick, min(count, len(quick)))  # noqa: S311 - a choice of tests
 
 
 class Runner:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import pytest
 from tests.mutants import breakages
 from tests.mutants.mutant import PACKAGE, Edit, Mutant, Stale
 from tests.mutants.runner import RedAlready, Runner, trials
-from tests.mutants.verdicts import Fate
+from tests.mutants.verdicts import Fate, all_killed
 
 if TYPE_CHECKING:
     from tests.mutants.runner import Trial
@@ -145,6 +147,9 @@ def test_the_runner_tells_killed_from_survived_stale_and_broken(project: Path) -
         "no program": Fate.BROKEN,
         "nothing to prepare with": Fate.BROKEN,
     }
+    assert not all_killed(list(found.values()))
+    assert all_killed([found["killed"], found["killed in another process"]])
+    assert not all_killed([])
     assert found["killed"].by.startswith(f"test_room.py::{AT_IT}: assert")
     assert (project / PACKAGE / "__init__.py").read_bytes() == before
 
@@ -153,6 +158,15 @@ def test_the_runner_tells_killed_from_survived_stale_and_broken(project: Path) -
 def test_a_test_that_does_not_pass_anyway_kills_nothing(project: Path, test: str) -> None:
     with pytest.raises(RedAlready, match=test):
         Runner(project, seed=1).run(trials([mutant("killed", "<", "<=", test, AT_IT)]))
+
+
+def test_the_list_names_every_mutant_and_an_unknown_name_is_refused() -> None:
+    command = [sys.executable, "-m", "tests.mutants"]
+    told = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    assert {line.split("  ")[0] for line in told.splitlines()[:-1]} == {each.name for each in trials(breakages.ALL)}
+    refused = subprocess.run([*command, "no-such-mutant"], cwd=ROOT, capture_output=True, check=False, text=True)
+    assert (refused.returncode, refused.stdout.count("\n")) == (2, 1)
+    assert "no-such-mutant" in refused.stdout
 
 
 def test_an_edit_is_made_within_what_it_names_and_nowhere_else() -> None:

@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALL_PASSED, SOME_FAILED = 0, 1
 SHOWN = 100
@@ -38,6 +41,11 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.fate.value:8}  {self.seconds:5.1f} s  {self.name}: {self.by}"
+
+
+def all_killed(found: Sequence[Verdict]) -> bool:
+    """Whether every mutant that was tried is dead, and any was tried at all."""
+    return bool(found) and all(verdict.fate is Fate.KILLED for verdict in found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 from tests.mutants.breakages import (
@@ -47,9 +46,3 @@ def by_name(name: str) -> Mutant:
         if mutant.name == name:
             return mutant
     raise LookupError(f"there is no mutant {name!r}; --list shows those that exist")
-
-
-def sample(seed: int, count: int) -> list[Mutant]:
-    """Return `count` mutants that are quickly tried, others for another seed."""
-    quick = [mutant for mutant in ALL if not mutant.is_slow]
-    return random.Random(seed).sample(quick, count)  # noqa: S311 - a choice of tests

@@ -255,9 +255,8 @@ MUTANTS: tuple[Mutant, ...] = (
                 "PostgresTransaction._execute",
             ),
         ),
-        ("contract/test_claiming.py", "contract/test_failing.py", "contract/test_leases.py"),
+        ("contract/test_claiming.py::test_the_same_claim_id_at_the_same_time_is_one_claim",),
         ON_POSTGRES,
-        is_slow=True,
     ),
     Mutant(
         "on-postgres-of-rows-that-are-gathered-one-is-lost",
