@@ -1,7 +1,8 @@
 """Works in line for threads: those that arrive while others run go together in the next transaction.
 
-So a commit is shared by as many callers as wait for one, and when nobody waits nothing is delayed. A second
-transaction starts beside the first only when that takes longer than `STUCK`, as when it waits for a lock.
+So a commit is shared by as many callers as wait for one, and when nobody waits nothing is delayed. Two transactions
+go side by side, one at its statements while the other waits for the disk; more of them only when these take longer
+than `STUCK`, as when they wait for a lock.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SIDE_BY_SIDE = 2
 STUCK = 0.003
-"""How long a transaction runs, in seconds, before another one starts beside it."""
+"""How long transactions run, in seconds, before one more starts beside them."""
 MOST_TOGETHER = 32
 
 
@@ -71,6 +73,7 @@ class Lane:
         self._running = 0
         self._begun_at = 0.0
         self._called = False
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -79,31 +82,37 @@ class Lane:
 
     async def ask(self, work: Work[T]) -> T:
         """Run `work` in one of the next transactions and return its result."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append(Waiting(work, future, time.monotonic() + self._patience))
-        if not self._called:
-            self._called = True
-            loop.call_soon(self._go)
+        self._call()
         return await future
 
     def _go(self) -> None:
         self._called = False
         if not self._pending or self._running >= self._width:
-            return
+            return  # the end of a transaction calls again
         loop = asyncio.get_running_loop()
-        if self._running and (left := self._begun_at + STUCK - time.monotonic()) > 0:
-            self._called = True
-            loop.call_later(left, self._go)
+        if self._running >= SIDE_BY_SIDE and (left := self._begun_at + STUCK - time.monotonic()) > 0:
+            if self._timer is None:
+                self._timer = loop.call_later(left, self._look_again)
             return
-        works, self._pending = self._pending[:MOST_TOGETHER], self._pending[MOST_TOGETHER:]
+        free = max(1, SIDE_BY_SIDE - self._running)
+        count = min(MOST_TOGETHER, -(-len(self._pending) // free))
+        works, self._pending = self._pending[:count], self._pending[count:]
         self._running += 1
         self._begun_at = time.monotonic()
         carried = loop.run_in_executor(self._threads, self._carry, works)
         carried.add_done_callback(lambda done: self._done(done, works))
-        if self._pending:
+        self._call()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._go()
+
+    def _call(self) -> None:
+        if self._pending and not self._called:
             self._called = True
-            loop.call_later(STUCK, self._go)
+            asyncio.get_running_loop().call_soon(self._go)
 
     def _done(self, carried: asyncio.Future[None], works: list[Waiting]) -> None:
         self._running -= 1
@@ -116,6 +125,4 @@ class Lane:
             waiting.answer()
         if signals:
             self._told(signals)
-        if self._pending and not self._called:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._go)
+        self._call()
