@@ -36,7 +36,7 @@ class Dialect:
     `{word}` is one of `words`. `{among:column:parameter}` is "the column is one of the list bound as :parameter".
     `{next:column:queues}` selects, and locks, the id of the ready task to be claimed next: of the open queues (`any`)
     or those of the list :queues (`named`), and, unless the column is `any`, where it is one of the list :wanted.
-    `{ready:column:queues}` selects the first `:reach` ids in that order after `:sort_at` and `:after`.
+    `{ready:column:queues}` is "the id is one of the first `:reach` in that order after `:sort_at` and `:after`".
     """
 
     words: dict[str, str]
@@ -101,10 +101,11 @@ def _next_in_sqlite(column: str, queues: str) -> str:
 
 
 def _ready_in_sqlite(column: str, queues: str) -> str:
-    return f"""SELECT id FROM tasks
-              WHERE {_is_ready_in_sqlite(column, queues)}
-                AND (sort_at, id) > (:sort_at, :after)
-              ORDER BY sort_at, id LIMIT :reach"""
+    return f"""id IN (
+              SELECT id FROM tasks
+               WHERE {_is_ready_in_sqlite(column, queues)}
+                 AND (sort_at, id) > (:sort_at, :after)
+               ORDER BY sort_at, id LIMIT :reach)"""
 
 
 def _is_ready_in_sqlite(column: str, queues: str) -> str:
@@ -159,7 +160,7 @@ def _next_in_postgres(column: str, queues: str) -> str:
 
 def _ready_in_postgres(column: str, queues: str) -> str:
     after = " AND (tasks.sort_at, tasks.id) > (:sort_at, :after)"
-    return _walked(column, queues, "id", after, ":reach")
+    return f"id = ANY(ARRAY({_walked(column, queues, 'id', after, ':reach')}))"
 
 
 def _walked(column: str, queues: str, columns: str, after: str, reach: str) -> str:
@@ -197,7 +198,7 @@ def postgres(*, injected_clock: bool = False) -> Dialect:
             "xid": "CAST(CAST(xid AS text) AS BIGINT)",
             "after_cursor": "(xid, position) > (CAST(CAST(:xid AS text) AS xid8), :position)"
             " AND xid < pg_snapshot_xmin(pg_current_snapshot())",
-            "event_order": "xid, position",
+            "event_order": "events.xid, position",
             "found": "task_id",
             "matches": "words @@ CAST(:match AS tsquery)",
             "index": "INSERT INTO search (task_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"

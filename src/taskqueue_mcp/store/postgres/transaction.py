@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Wire = Connection[Row]
 
 TIMEOUTS = {"statement_timeout": "15s", "lock_timeout": "4s", "idle_in_transaction_session_timeout": "30s"}
+INDEXES = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+"""Every statement of ours walks an index in its order. In a queue that has just filled the planner has no statistics
+yet, takes a status for rare, and would collect and sort all ready tasks."""
 BEGIN = {"write": "BEGIN ISOLATION LEVEL READ COMMITTED", "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
 
@@ -28,7 +31,7 @@ def beginning(schema: str, kind: str, *, durable: bool = True) -> str:
     So nothing of a session is relied on, and a pooler may hand each transaction to another connection. `durable`
     turns `synchronous_commit` on where the server has it off.
     """
-    settings = {"search_path": schema, **TIMEOUTS}
+    settings = {"search_path": schema, **TIMEOUTS, **INDEXES}
     if not durable:
         settings["synchronous_commit"] = "on"
     set_ = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
