@@ -14,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test test-examples mutants check bench soak lock clean distclean
+.PHONY: help demo run test test-examples mutants check bench bench-peers soak lock clean distclean
 
 help: ## Say what can be made
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv-3.13] [ARGS='-k lease']"
@@ -46,8 +46,11 @@ check: $(VENV)/.dev ## Check format, lint, types and the direction of imports
 	$(BIN)/lint-imports --no-logo || broken=1; \
 	exit $$broken
 
-bench: $(VENV)/.run ## Measure throughput and latency on this machine
+bench: $(VENV)/.dev ## Measure throughput and latency on this machine
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.dev ## Measure other queues beside ours (installs them into .venv-peers and .node-peers, some 2 GB)
+	@$(BIN)/python -m benchmarks peers $(ARGS)
 
 soak: $(VENV)/.dev ## Run the long tests: crashes, power cuts, clock jumps, full disks (ARGS="--times 0.1" for a tenth)
 	@$(BIN)/python -m pytest -q --soak --timeout=0 --ignore=tests/examples $(ARGS)
@@ -57,6 +60,7 @@ lock: $(VENV)/.dev ## Remake the locks from pyproject.toml (UPGRADE=1 takes the 
 	@$(COMPILE) pyproject.toml --extra postgres --group dev requirements/build.in requirements/dev.in \
 		-c requirements/run.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra examples -c requirements/dev.txt -o requirements/examples.txt
+	@$(COMPILE) requirements/peers.in -o requirements/peers.txt
 	@for lock in requirements/*.txt; do \
 		{ echo "# Made by 'make lock': names, versions and hashes."; grep -v -e '://' -e '^#' -e '^--' $$lock; } \
 			> $$lock.new && mv $$lock.new $$lock || exit 1; \
@@ -68,7 +72,7 @@ clean: ## Remove caches, builds and what the demo made
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the virtual environments too
-	@rm -rf .venv .venv-* .ci/node/node_modules
+	@rm -rf .venv .venv-* .node-peers .ci/node/node_modules
 
 # A stamp a lock: a second call installs nothing until the lock or the project's own metadata changes.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.store import open_database
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MICROS = 1_000_000
@@ -61,6 +63,91 @@ def fill(path: Path, *, ready: int = 0, later: int = 0, expired: int = 0) -> Non
     for statement in (BODIES, ATTEMPTS, EVENTS):
         connection.execute(statement, (last,))
     connection.execute(QUEUE, {"count": ready + later + expired})
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+FINISH = (
+    """
+    INSERT INTO attempts (task_id, attempt, principal, worker, salt, lease_hash, claimed_at, ended_at, outcome,
+                          settle_hash, result_summary)
+    SELECT id, 1, 'owner', 'w', 'salt', 'hash', created_at, created_at, 'completed', 'hash', 'done'
+      FROM tasks WHERE status = 'ready' AND id <= :last
+    """,
+    """
+    INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at)
+    SELECT 'task', id, 2, 1, 'claimed', 'owner', created_at FROM tasks WHERE status = 'ready' AND id <= :last
+    """,
+    """
+    INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at)
+    SELECT 'task', id, 3, 1, 'completed', 'owner', created_at FROM tasks WHERE status = 'ready' AND id <= :last
+    """,
+    "UPDATE queues SET open_tasks = open_tasks - (SELECT count(*) FROM tasks WHERE status = 'ready' AND id <= :last)",
+    """
+    UPDATE tasks SET status = 'completed', attempt = 1, seq = 3, finished_at = created_at, result_summary = 'done'
+     WHERE status = 'ready' AND id <= :last
+    """,
+)
+FILL_POSTGRES = (
+    """
+    INSERT INTO tasks (title, task_type, executor, queue, priority, status, run_at, sort_at, max_attempts,
+                       created_by, created_at)
+    SELECT 'ready', 'task', 'claude', 'default', 'medium', 'ready', :at + number, :at + number, 3, 'owner', :at
+      FROM generate_series(1, :count) AS number ORDER BY number
+    """,
+    BODIES.replace("?", "0"),
+    EVENTS.replace("?", "0"),
+    "INSERT INTO queues (name, open_tasks) VALUES ('default', :count)",
+)
+INDEX_POSTGRES = (
+    """
+    INSERT INTO search (task_id, words)
+    SELECT id, array_to_tsvector(string_to_array(lower(title), ' ') || ARRAY['read', 'the', 'stock', 'of', 'every'])
+      FROM tasks
+    """,
+    """
+    INSERT INTO meta (name, value)
+    SELECT 'searched_to', concat(xid, '.', position) FROM events ORDER BY xid DESC, position DESC LIMIT 1
+    """,
+)
+NAME = "UPDATE tasks SET title = :title WHERE id % :step = 0"
+INDEX = (
+    """
+    INSERT INTO search (rowid, title, instructions, result)
+    SELECT tasks.id, title, instructions, coalesce(result_summary, '') FROM tasks JOIN bodies ON task_id = tasks.id
+    """,
+    "INSERT INTO meta (name, value) SELECT 'searched_to', CAST(max(position) AS TEXT) FROM events",
+)
+
+
+def finish(path: Path, last: int) -> None:
+    """Complete the ready tasks up to an id, with every row that this leaves."""
+    _run(path, FINISH, {"last": last})
+
+
+def index(path: Path, title: str, step: int) -> None:
+    """Give every so manieth task a title, and bring the search index up to date with all of them."""
+    _run(path, (NAME, *INDEX), {"title": title, "step": step})
+
+
+def fill_postgres(run: Callable[[str], object], ready: int, last: int, title: str, step: int) -> None:
+    """Do all of that on PostgreSQL, in an empty database whose tables `run` finds by their names."""
+    given = {"at": time.time_ns() // 1_000 - AN_HOUR, "count": ready, "last": last, "title": f"'{title}'", "step": step}
+    statements = (*FILL_POSTGRES, *FINISH, NAME, *INDEX_POSTGRES)
+    for statement in statements:
+        run(re.sub(r":([a-z]+)", lambda name: str(given[name[1]]), statement))
+    run("VACUUM ANALYZE")
+    run("CHECKPOINT")
+
+
+def _run(path: Path, statements: tuple[str, ...], given: dict[str, Any]) -> None:
+    connection = sqlite.connect(str(path), isolation_level=None, timeout=30)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA cache_size = -200000")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        connection.execute(statement, given)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure; `met` is None where there is no target."""
+    """One measured figure; `met` is None where there is no target, `points` are the numbers that a chart shows."""
 
     name: str
     measured: str
     target: str = ""
     met: bool | None = None
+    points: dict[str, float] = field(default_factory=dict)
 
 
 def at_least(name: str, measured: float, target: float, detail: str = "") -> Figure:
@@ -42,6 +43,11 @@ def _with(text: str, detail: str) -> str:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """The median of the rounds' own ratios: what slows a whole round down leaves it as it is."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def rates(name: str, found: dict[str, float], unit: str) -> Figure:
+    """What everybody reached, for the ratios that follow."""
+    return Figure(name, f"{', '.join(f'{who} {rate:,.0f}' for who, rate in found.items())} {unit}", points=found)
 
 
 def disk(where: Path) -> Figure:
