@@ -56,7 +56,7 @@ def machine() -> dict[str, str]:
     model = re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.exists() else None
     return {
         "processor": f"{os.cpu_count()} x {model[1] if model else platform.machine()}",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "sqlite": sqlite.sqlite_version,
     }
