@@ -150,6 +150,7 @@ async def test_the_scheduler_goes_on_after_a_failed_tick(queue: TaskQueue, caplo
     assert "a tick failed" in caplog.text
 
 
+@pytest.mark.engines("sqlite")
 async def test_on_a_disk_that_is_almost_full_new_work_is_refused_and_held_work_is_finished(open_queue: object) -> None:
     queue = open_queue(least_free_bytes=1 << 60)  # type: ignore[operator]  # the fixture is a factory
     task = (await queue.create(OWNER, NewTask(Wanted(title="Accepted before")))).task
