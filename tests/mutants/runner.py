@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LONGEST_TEST = 30
-LONGEST_RUN = 180.0
-"""Seconds: for one test, after which it counts as failed, and for a run, after which it proves nothing."""
+LONGEST_RUN, LONGEST_CHECK = 180.0, 1_200.0
+"""Seconds: for one test, after which it counts as failed; for a mutant's tests and for those of all mutants on the
+untouched copy, after which they prove nothing."""
 CLEARING = 10.0
 """Seconds that a run which is broken off has to end its servers and delete its files."""
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "VIRTUAL_ENV")
@@ -105,7 +106,8 @@ class Runner:
 
         async def check(number: int, engine: str, tests: list[str]) -> str | None:
             async with free:
-                seen = await self._pytest(clean, tests, engine, clean.root.parent / f"witness-{number}")
+                witness = clean.root.parent / f"witness-{number}"
+                seen = await self._pytest(clean, tests, engine, witness, longest=LONGEST_CHECK)
             return verdicts.of_clean(seen, clean.root)
 
         async with asyncio.TaskGroup() as group:
@@ -128,7 +130,9 @@ class Runner:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _pytest(self, copy: Copy, tests: list[str], engine: str, witness: Path, *options: str) -> Seen:
+    async def _pytest(
+        self, copy: Copy, tests: list[str], engine: str, witness: Path, *options: str, longest: float = LONGEST_RUN
+    ) -> Seen:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
         process = await asyncio.create_subprocess_exec(
             str(copy.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.witness",
@@ -138,7 +142,7 @@ class Runner:
             stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(LONGEST_RUN):
+            async with asyncio.timeout(longest):
                 output, _ = await process.communicate()
             return verdicts.read(process.returncode, output.decode(errors="replace"), witness)
         except TimeoutError:
