@@ -12,6 +12,7 @@ import secrets
 import socket
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST_SOCKET_PATH = 100
 LONGEST_DATAGRAM = 8_192
+STILL = 100_000_000
+"""Nanoseconds; file systems note times to some milliseconds."""
 
 
 class Wakeups:
@@ -30,6 +33,8 @@ class Wakeups:
     def __init__(self, database: Path) -> None:
         self._folder = _folder(database)
         self._own: Path | None = None
+        self._peers: list[str] = []
+        self._listed_at = -1
         self._socket: socket.socket | None = None
         if hasattr(socket, "AF_UNIX") and self._folder is not None:
             self._bind(self._folder)
@@ -42,7 +47,7 @@ class Wakeups:
         """Tell every peer what changed."""
         if self._socket is None or self._folder is None:
             return
-        peers = [name for name in os.listdir(self._folder) if name.endswith(".wake")]  # noqa: PTH208 - names, not paths: hot
+        peers = self._named(self._folder)
         if len(peers) <= 1:
             return
         message = json.dumps(list(signals)).encode()
@@ -52,6 +57,17 @@ class Wakeups:
             peer = self._folder / name
             if peer != self._own:
                 self._send_to(peer, message)
+
+    def _named(self, folder: Path) -> list[str]:
+        """Return the names of the sockets, read again when the folder has changed.
+
+        The time of its last change is not exact, so a list is remembered only when the folder has been still a while.
+        """
+        changed_at = os.stat(folder).st_mtime_ns  # noqa: PTH116 - asked at every commit
+        if changed_at != self._listed_at:
+            self._peers = [name for name in os.listdir(folder) if name.endswith(".wake")]  # noqa: PTH208 - names, not paths
+            self._listed_at = changed_at if time.time_ns() - changed_at > STILL else -1
+        return self._peers
 
     def receive(self) -> frozenset[Signal] | None:
         """Return what peers have signalled since the last call; None means look at everything."""
