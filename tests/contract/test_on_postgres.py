@@ -209,6 +209,22 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_a_second_time(
     await database.write(adding("after"))  # on another connection
 
 
+@pytest.mark.parametrize("asked", [{}, {"queues": ("day", "night")}, {"task_types": ("count",)}], ids=str)
+async def test_a_claim_passes_by_what_others_are_just_claiming(
+    queue: TaskQueue, clock: Clock, wire: psycopg.Connection[Any], asked: dict[str, Any]
+) -> None:
+    desk = Desk(queue, clock)
+    first = [await desk.create(f"day {number}", queue="day", task_type="count") for number in range(2)]
+    clock.advance(1)
+    other = await desk.create("night", queue="night", task_type="count")
+    with wire.transaction():
+        wire.execute("SELECT 1 FROM taskqueue.tasks WHERE id = %s FOR UPDATE", (first[0].id,))
+        assert (await desk.take(**asked)).task.id == first[1].id
+        assert (await desk.take(**asked)).task.id == other.id  # all of the queue whose turn it is are held
+        assert await desk.claim(**asked) is None
+    assert (await desk.take(**asked)).task.id == first[0].id
+
+
 async def test_two_that_enter_a_queue_at_once_do_not_overfill_it(database: Database, database_url: str) -> None:
     other = open_database(database_url)
     both_have_counted = threading.Barrier(2)

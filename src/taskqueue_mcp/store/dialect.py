@@ -151,11 +151,17 @@ SQLITE = Dialect(
 
 def _next_in_postgres(column: str, queues: str) -> str:
     # Two steps, for the planner would sort all ready tasks: which queue (and type) has the earliest head, then the
-    # first of its tasks that nobody else is just claiming.
+    # first of its tasks that nobody else is just claiming. When others are claiming all of those, sort them after all.
     columns = "queue" if column == "any" else f"queue, {column}"
-    return f"""SELECT id FROM tasks
-              WHERE status = 'ready' AND ({columns}) = ({_walked(column, queues, columns, "", "1")})
-              ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"""
+    wanted = "" if column == "any" else f" AND {{among:{column}:wanted}}"
+    named = "" if queues == "any" else " AND {among:name:queues}"
+    return f"""SELECT coalesce(
+              (SELECT id FROM tasks
+                WHERE status = 'ready' AND ({columns}) = ({_walked(column, queues, columns, "", "1")})
+                ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),
+              (SELECT id FROM tasks
+                WHERE status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused'{named}){wanted}
+                ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED))"""
 
 
 def _ready_in_postgres(column: str, queues: str) -> str:

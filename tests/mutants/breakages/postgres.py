@@ -42,8 +42,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "store/dialect.py",
-                "ORDER BY sort_at, id LIMIT 1",
-                "ORDER BY sort_at DESC, id DESC LIMIT 1",
+                "ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),",
+                "ORDER BY sort_at DESC, id DESC LIMIT 1 FOR UPDATE SKIP LOCKED),",
                 "_next_in_postgres",
             ),
         ),
@@ -270,6 +270,20 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         (f"{HERE}::test_calls_that_share_a_commit_store_every_row_of_each",),
+        ON_POSTGRES,
+    ),
+    Mutant(
+        "on-postgres-a-claim-finds-nothing-where-others-are-just-claiming",
+        "a claim takes the first ready task that nobody else is claiming",
+        (Edit("store/dialect.py", "LIMIT 1 FOR UPDATE SKIP LOCKED))", "LIMIT 0))", "_next_in_postgres"),),
+        (f"{HERE}::test_a_claim_passes_by_what_others_are_just_claiming",),
+        ON_POSTGRES,
+    ),
+    Mutant(
+        "on-postgres-a-claim-waits-for-what-others-are-just-claiming",
+        "a claim takes the first ready task that nobody else is claiming",
+        (Edit("store/dialect.py", "FOR UPDATE SKIP LOCKED),", "FOR UPDATE),", "_next_in_postgres"),),
+        (f"{HERE}::test_a_claim_passes_by_what_others_are_just_claiming",),
         ON_POSTGRES,
     ),
 )
