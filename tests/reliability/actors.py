@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LINES = 2
 PAUSE = 0.1
 """How long a queue that has nothing is left alone, in seconds."""
+GROWTH, LONGEST_PATIENCE = 1.2, 30.0
+"""A client waits a little longer after each connection that came to nothing: the machine may be a busy one."""
 SHORTER = 2
 """A lease under a claim id: a request that arrives late, when its claim is over, takes a task for so long."""
 LONGER = 900
@@ -39,8 +41,7 @@ SELECT one.claim_id, one.task_id, other.task_id FROM attempts AS one
 WENT_SILENT = """
 SELECT subject_id FROM events AS lost
  WHERE subject = 'task' AND kind = 'lease_lost'
-   AND EXISTS (SELECT 1 FROM events WHERE subject = 'task' AND subject_id = lost.subject_id
-                  AND attempt = lost.attempt AND kind = 'progress')
+   AND EXISTS (SELECT 1 FROM log_chunks WHERE task_id = lost.subject_id AND attempt = lost.attempt)
 """
 """Leases that ran out after their first update; one that was never used costs no failure."""
 Json = dict[str, Any]
@@ -60,6 +61,7 @@ class Actor:
         self.completed: dict[str, str] = {}
         self.noted: list[str] = []
         self.lost = 0
+        self._in_vain = 0
         self.busy = 0
 
     async def live(self, tasks: int, is_over: anyio.Event) -> None:
@@ -67,22 +69,25 @@ class Actor:
         headers = {"authorization": f"Bearer {TOKEN}"}
         calls = self._calls(tasks)
         self._call = next(calls)
-        async with httpx2.AsyncClient(headers=headers, timeout=self._patience, trust_env=False) as http:
+        async with httpx2.AsyncClient(headers=headers, timeout=LONGEST_PATIENCE, trust_env=False) as http:
             while not is_over.is_set():
                 transport = streamable_http_client(self._url, http_client=http)
                 try:
-                    async with Client(transport, mode=self._mode, read_timeout_seconds=self._patience) as client:
+                    patience = min(self._patience * GROWTH**self._in_vain, LONGEST_PATIENCE)
+                    async with Client(transport, mode=self._mode, read_timeout_seconds=patience) as client:
                         await self._talk(client, calls, is_over)
                 except LOST as error:
                     cause = leaf(error)
                     if not isinstance(cause, LOST) or (isinstance(cause, MCPError) and cause.code == INTERNAL_ERROR):
                         raise
                     self.lost += 1
+                    self._in_vain += 1
 
     async def _talk(self, client: Client, calls: Generator[Call, Json], is_over: anyio.Event) -> None:
         """Make one call after the other; the one that is not answered stays for the next connection."""
         while not is_over.is_set():
             result = await client.call_tool(*self._call)
+            self._in_vain = 0
             told = dict(result.structured_content or {})
             if told.get("code") == "busy":
                 self.busy += 1

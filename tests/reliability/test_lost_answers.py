@@ -42,7 +42,7 @@ async def test_whatever_the_wire_does_each_task_is_made_once_noted_once_and_comp
         async with Proxy(fleet.port("server"), chance, SHARE, LATE).listening() as proxy:
             url = f"http://127.0.0.1:{proxy.port}/mcp"
             actors = [Actor(f"actor-{n}", url, mode, claim_ids=n % 2 == 0, patience=PATIENT) for n in range(ACTORS)]
-            with anyio.fail_after(PATIENCE * faults / 100):
+            with anyio.fail_after(PATIENCE * max(1.0, faults / 50)):
                 await run(actors, each, database_url)
         fleet.stop("server")
     except BaseException as error:
