@@ -45,9 +45,7 @@ class Cluster:
         self._user = _user(self.bin, self.folder)
         self._count = 0
         self._has_template = False
-        self._pg(
-            "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
-        )
+        self.pg("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
         settings = {**SETTINGS, "port": str(self.port), "listen_addresses": "'127.0.0.1'"}
         settings["unix_socket_directories"] = f"'{self.folder}'"
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as file:
@@ -58,15 +56,15 @@ class Cluster:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         log = str(self.folder / "log")
-        self._pg("pg_ctl", "-w", "-t", "60", "-D", str(self.data), "-l", log, "start")
+        self.pg("pg_ctl", "-w", "-t", "60", "-D", str(self.data), "-l", log, "start")
 
     def crash(self) -> None:
         """End every process of the server at once, as a power cut would end them; it recovers at the next start."""
-        self._pg("pg_ctl", "-w", "-D", str(self.data), "stop", "-m", "immediate")
+        self.pg("pg_ctl", "-w", "-D", str(self.data), "stop", "-m", "immediate")
 
     def stop(self) -> None:
         """End the server; connections are cut."""
-        self._pg("pg_ctl", "-w", "-D", str(self.data), "stop", "-m", "fast")
+        self.pg("pg_ctl", "-w", "-D", str(self.data), "stop", "-m", "fast")
 
     def remove(self) -> None:
         """End the server and delete its files."""
@@ -122,7 +120,8 @@ class Cluster:
                     raise
                 time.sleep(0.02)
 
-    def _pg(self, command: str, *arguments: str) -> None:
+    def pg(self, command: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's own programs to its end, as the user that the server runs as."""
         with (self.folder / "commands").open("a", encoding="utf-8") as told:
             done = subprocess.run(
                 [str(self.bin / command), *arguments], stdout=told, stderr=told, stdin=subprocess.DEVNULL,

@@ -609,11 +609,11 @@ def test_health_is_open_and_says_little(port: int) -> None:
     assert "server" not in ready.headers
 
 
-@pytest.mark.parametrize("flag", ["unready", "unreachable"])
-def test_one_check_that_fails_makes_the_server_unready(flag: str) -> None:
+@pytest.mark.parametrize(("flag", "says"), [("unready", b"unready: disk"), ("unreachable", b"unready: all")])
+def test_one_check_that_fails_makes_the_server_unready(flag: str, says: bytes) -> None:
     with server(flag) as (_, port):
         unready = ask(port, path="/readyz", key=None)
-        assert (unready.status, unready.body) == (503, b"unready")
+        assert (unready.status, unready.body) == (503, says)
         assert ask(port, path="/healthz", key=None).status == 200
 
 

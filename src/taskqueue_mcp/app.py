@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
-from taskqueue_mcp.errors import NotFound, SettingsRefused
+from taskqueue_mcp.errors import NotFound, SettingsRefused, TaskQueueError
 from taskqueue_mcp.model import Kind, Scope
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 WORKER_NAME = "worker-local"
 WORKER_GRACE = 5.0
+READY_SECONDS = 0.8
+"""A probe commonly waits for a second."""
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +187,16 @@ async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope])
 
 
 async def _ready(app: App) -> dict[str, object]:
-    return {"database": await app.queue.now() > 0, "taking calls": not app.queue.waiters.stopping}
+    return {"database": await _answers(app), "taking calls": not app.queue.waiters.stopping}
+
+
+async def _answers(app: App) -> bool:
+    """Whether the database answers, sooner than whoever probes gives up."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            return await app.queue.now() > 0
+    except (TaskQueueError, TimeoutError):
+        return False
 
 
 async def _check_exposure(app: App) -> None:

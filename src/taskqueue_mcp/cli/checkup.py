@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import secrets
 import stat
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import app
 from taskqueue_mcp.auth import fixed_token, local_person
+from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.settings import LimitSettings, Settings, WorkerSettings, config_file
 from taskqueue_mcp.store import startup
-from taskqueue_mcp.store.opening import sqlite_file
+from taskqueue_mcp.store.opening import examine, is_postgres, shown, sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,16 +47,6 @@ FROM_ELSEWHERE = {
 }
 """Names that the plans before this program used, and what does their work here."""
 NO_SETTINGS = {"TASKQUEUE_CONFIG", "TASKQUEUE_STDIO", "TASKQUEUE_CI"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; `state` is ok, warn or fail."""
-
-    check: str
-    state: str
-    text: str
-    do: str = ""
 
 
 def python() -> Finding:
@@ -104,6 +95,8 @@ def environment() -> Iterator[Finding]:
 async def database(found: Settings) -> list[Finding]:
     """Open the database if there is one, as a server would, and read back what it promises."""
     try:
+        if is_postgres(found.database):
+            return await _postgres(found)
         path, _ = sqlite_file(found.database)
         startup.check_place(path)
         if not path.exists():
@@ -114,6 +107,23 @@ async def database(found: Settings) -> list[Finding]:
         return [Finding("database", "fail", str(error))]
     except OSError as error:
         return [Finding("database", "fail", f"{error.filename}: {error.strerror}", "choose another with --database")]
+
+
+async def _postgres(found: Settings) -> list[Finding]:
+    from taskqueue_mcp.cli import checkup_postgres  # noqa: PLC0415 - most have a file
+
+    health = await asyncio.to_thread(examine, found.database)
+    findings = list(checkup_postgres.findings(health))
+    if health.number is None or any(finding.state == "fail" for finding in findings):
+        return findings
+    async with app.opened(found) as opened:
+        return [await _size(opened), *findings, *await _tokens(opened)]
+
+
+async def _size(opened: App) -> Finding:
+    facts = await opened.database.inspect(whole=True)
+    tasks = f"{facts.rows['tasks']:,} tasks, {facts.rows['events']:,} events"
+    return Finding("database", "ok", f"{shown(opened.settings.database)} is sound ({tasks})")
 
 
 def _missing(path: Path) -> Iterator[Finding]:
@@ -127,8 +137,7 @@ def _missing(path: Path) -> Iterator[Finding]:
 
 async def _promises(opened: App) -> Iterator[Finding]:
     facts = await opened.database.inspect(whole=True)
-    tasks = f"{facts.rows['tasks']:,} tasks, {facts.rows['events']:,} events"
-    findings = [Finding("database", "ok", f"{opened.settings.database} is sound ({tasks})")]
+    findings = [await _size(opened)]
     durable = f"{facts.engine}, journal {facts.journal}, synchronous {facts.synchronous}"
     if facts.durable:
         findings.append(Finding("durability", "ok", durable))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from taskqueue_mcp.cli import checkup
+from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.cli.output import Out
 from taskqueue_mcp.cli.reaching import here, reaching
 from taskqueue_mcp.errors import TaskQueueError
@@ -16,7 +17,6 @@ from taskqueue_mcp.settings import machine_zone
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskqueue_mcp.cli.checkup import Finding
     from taskqueue_mcp.cli.reaching import Reach
 
 
@@ -44,7 +44,7 @@ def _examine(reach: Reach) -> list[Finding]:
     try:
         settings = reach.settings()
     except TaskQueueError as error:
-        return [*findings, checkup.Finding("settings", "fail", str(error), "correct them"), *checkup.environment()]
+        return [*findings, Finding("settings", "fail", str(error), "correct them"), *checkup.environment()]
     read = checkup.settings(settings)
     findings += [read, *checkup.environment()]
     if read.state != "fail":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pysqlite3 import dbapi2 as sqlite
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskqueue_mcp.store.database import Database, Transaction
+    from taskqueue_mcp.store.postgres.inspection import Health
 
 EXTRA = "PostgreSQL needs the extra `postgres`: pip install 'taskqueue-mcp[postgres]'"
 HALF = "SELECT 1 FROM meta WHERE name = 'moving'"
@@ -93,6 +94,19 @@ def schema_number(url: str) -> int | None:
     return number or None
 
 
+def examine(url: str) -> Health:
+    """Return how a PostgreSQL server and our schema on it are; nothing is changed.
+
+    Raises:
+        SettingsRefused, DatabaseRefused: there is no way in.
+    """
+    try:
+        from taskqueue_mcp.store.postgres import inspection  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise SettingsRefused(EXTRA) from error
+    return inspection.examine(url)
+
+
 def _refuse_half(transaction: Transaction) -> None:
     if transaction.first(HALF) is not None:
         raise DatabaseRefused(
@@ -114,7 +128,8 @@ def shown(url: str) -> str:
     user = f"{parts.username}@" if parts.username else ""
     hidden = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]
     where = user + parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, where, parts.path, urlencode(hidden, safe="/"), ""))
+    query = f"?{urlencode(hidden, safe='/')}" if hidden else ""
+    return f"{parts.scheme}://{where}{parts.path}{query}"
 
 
 def same_place(one: str, other: str) -> bool:

@@ -94,10 +94,12 @@ def build_app(
 
     async def readyz(_: Request) -> Response:
         try:
-            is_ready = ready is None or all((await ready()).values())
+            missing = [what for what, holds in (await ready() if ready else {}).items() if not holds]
         except (TaskQueueError, OSError):
-            is_ready = False
-        return PlainTextResponse("ready" if is_ready else "unready", 200 if is_ready else 503)
+            missing = ["all"]
+        if missing:
+            return PlainTextResponse(f"unready: {', '.join(missing)}", 503)
+        return PlainTextResponse("ready", 200)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from psycopg import conninfo
 
@@ -13,6 +13,10 @@ from taskqueue_mcp.errors import SettingsRefused
 OWN = ("pool", "schema", "hint", "prepare")
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 MOST_CONNECTIONS = 100
+GIVEN = {"application_name": "taskqueue-mcp"}
+"""What libpq is told unless the URL says something else."""
+FIXED = {"client_encoding": "utf8"}
+"""Whatever a role or a database has for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,14 @@ def read(url: str) -> Address:
     Raises:
         SettingsRefused: the URL is not understood.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
     own = {name: value for name, value in options if name in OWN}
-    theirs = urlencode([(name, value) for name, value in options if name not in OWN], quote_via=quote)
-    dsn = urlunsplit(("postgresql", parts.netloc, parts.path, theirs, ""))
+    ours = dict(GIVEN)
+    if "," in parts.netloc:  # of several servers, the one that takes writes
+        ours["target_session_attrs"] = "read-write"
+    theirs = {**ours, **{name: value for name, value in options if name not in OWN}, **FIXED}
+    dsn = f"postgresql://{parts.netloc}{parts.path}?{urlencode(theirs, quote_via=quote)}"
     try:
         known = conninfo.conninfo_to_dict(dsn)
     except Exception as error:
@@ -62,6 +69,22 @@ def read(url: str) -> Address:
 
 
 _EXAMPLE = "use postgresql://user:password@host:5432/database"
+
+
+def _split(url: str) -> SplitResult:
+    """Take a URL apart; one with a password whose special characters cut it is refused before any of it is told."""
+    parts = urlsplit(url)
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in parts.netloc.rpartition("@")[2].split(",")]
+    if parts.netloc.count("@") > 1 or "@" in parts.path or parts.fragment or any(map(_is_no_number, ports)):
+        raise SettingsRefused(
+            "--database: the URL is not understood; special characters in the user or the password are written %XX "
+            f"(@ %40, : %3A, / %2F, ? %3F, # %23); {_EXAMPLE}"
+        )
+    return parts
+
+
+def _is_no_number(text: str) -> bool:
+    return text != "" and not text.isdecimal()
 
 
 def _switch(options: dict[str, str], name: str) -> bool | None:

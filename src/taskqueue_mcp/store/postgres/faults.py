@@ -23,6 +23,21 @@ GONE = ("08", "57P", "53300")
 PRIVILEGES = (pg.InsufficientPrivilege, pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
 
 
+CURES = {
+    "the database system is": "wait until it is up, and try again",
+    "permission denied": "let an administrator run: GRANT CONNECT, CREATE ON DATABASE … TO …",
+    "password": "check the user and the password (special characters are written %XX; PGPASSWORD and ~/.pgpass work)",
+    "no pg_hba.conf entry": "let an administrator admit this user from this machine (pg_hba.conf, sslmode)",
+    "too many": "give each server fewer connections (?pool=4), raise max_connections, or put a pooler between",
+    "remaining connection slots": "give each server fewer connections (?pool=4), or raise max_connections",
+    "role": "check the user of the URL, or let an administrator make it: CREATE ROLE … LOGIN",
+    "database": "let an administrator make it: CREATE DATABASE … ENCODING 'UTF8'",
+    "read-only": "point --database at the primary",
+    "": "check the URL and that the server runs",
+}
+"""What to do about what a server says when it lets nobody in, by words of it; they come in no other form."""
+
+
 class Filled(Exception):
     """Others filled a queue while this work was counting on it; run it again."""
 
@@ -54,6 +69,11 @@ def translate(error: BaseException, address: Address) -> BaseException:
             f"the connection to {place} was lost in the middle of a commit, so whether it was stored is not known; "
             "call again with the same idempotency_key, claim_id, lease or seq: that is always safe"
         )
+    elif isinstance(error, PoolTimeout):
+        found = Busy(
+            f"no connection to {place} came free in {PATIENCE:.0f} s and nothing was changed; call again (the database "
+            f"is away, or more than ?pool={address.pool} connections are needed)"
+        )
     elif is_gone(error):
         found = Busy(f"the database {place} cannot be reached ({_plain(error)}) and nothing was changed; call again")
     elif isinstance(error, pg.ReadOnlySqlTransaction):
@@ -84,9 +104,9 @@ def refusal(error: psycopg.Error, address: Address) -> DatabaseRefused | Busy:
         return DatabaseRefused(f"{place} is read-only; point --database at the primary")
     if isinstance(error, (*CONFLICTS, pg.QueryCanceled)):
         return Busy(f"another process is busy with the schema of {place}; try again")
-    return DatabaseRefused(
-        f"cannot use PostgreSQL {place}: {_plain(error)}; check the URL, the password and that the server runs"
-    )
+    text = _plain(error)
+    cure = next((cure for words, cure in CURES.items() if words in text), CURES[""])
+    return DatabaseRefused(f"cannot use PostgreSQL {place}: {text}; {cure}")
 
 
 def _plain(error: BaseException) -> str:

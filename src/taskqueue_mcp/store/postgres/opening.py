@@ -27,7 +27,8 @@ CONNECT_SECONDS = 10
 MIGRATION_PATIENCE = 60.0
 FACTS = """
 SELECT version(), current_setting('server_version_num')::int, current_setting('server_encoding'),
-       pg_is_in_recovery(), current_setting('synchronous_commit'), pg_backend_pid()
+       pg_is_in_recovery(), current_setting('synchronous_commit'), pg_backend_pid(),
+       current_setting('default_transaction_read_only')
 """
 
 
@@ -61,7 +62,7 @@ def check(wire: Wire, address: Address) -> Server:
     """
     told = wire.execute(FACTS).fetchone()
     assert told is not None  # noqa: S101 - a SELECT of functions
-    version, number, encoding, standby, synchronous, process = told
+    version, number, encoding, standby, synchronous, process, read_only = told
     if "CockroachDB" in version:
         raise DatabaseRefused(
             "CockroachDB only resembles PostgreSQL (SKIP LOCKED and READ COMMITTED differ); use PostgreSQL 14 to 18, "
@@ -78,6 +79,11 @@ def check(wire: Wire, address: Address) -> Server:
             f"{address.place} is a read-only standby; point --database at the primary "
             "(…?target_session_attrs=read-write)"
         )
+    if read_only == "on":
+        raise DatabaseRefused(
+            f"{address.place} is read-only (default_transaction_read_only is on); turn that off for this role and "
+            "database, or point --database at the primary"
+        )
     return Server(pooled=process != wire.info.backend_pid, durable=synchronous != "off")
 
 
@@ -90,7 +96,7 @@ def schema_number(url: str) -> int | None:
     address = addresses.read(url)
     with connect(address) as wire:
         try:
-            return _number(wire, address) or None
+            return number_of(wire, address) or None
         except psycopg.Error as error:
             raise faults.refusal(error, address) from error
 
@@ -104,7 +110,7 @@ def bring_up_to_date(wire: Wire, address: Address, dialect: Dialect) -> None:
     deadline = time.monotonic() + MIGRATION_PATIENCE
     while True:
         try:
-            if _number(wire, address) != migrate.latest():
+            if number_of(wire, address) != migrate.latest():
                 _migrate(wire, address, dialect)
         except (pg.UniqueViolation, pg.DuplicateObject, pg.DuplicateTable, *faults.CONFLICTS) as error:
             # another process is making the same thing at this moment
@@ -123,7 +129,7 @@ def column_types(wire: Wire, address: Address) -> Types:
     return {(table, column): type_ for table, column, type_ in rows}
 
 
-def _number(wire: Wire, address: Address) -> int:
+def number_of(wire: Wire, address: Address) -> int:
     """Return the number of the schema; 0 when there is none."""
     found = wire.execute("SELECT to_regclass(%s)", (f"{address.schema}.schema_number",)).fetchone()
     if found is None or found[0] is None:
@@ -141,7 +147,7 @@ def _migrate(wire: Wire, address: Address, dialect: Dialect) -> None:
         wire.execute(f"SET LOCAL search_path = {schema}")
         wire.execute("CREATE TABLE IF NOT EXISTS schema_number (number BIGINT NOT NULL)")
         wire.execute("LOCK TABLE schema_number IN ACCESS EXCLUSIVE MODE")
-        have = _number(wire, address)
+        have = number_of(wire, address)
         number = have
         for number, statement in migrate.statements(have, "postgres", dialect):  # noqa: B007 - the last one counts
             wire.execute(statement)
