@@ -26,6 +26,9 @@ FILL = (
       FROM (VALUES (1, 'ready', NULL), (2, 'completed', NULL), (3, 'pending', 'scheduled')) AS kind (n, status, reason)
            CROSS JOIN generate_series(1, 5000) AS i
      ORDER BY kind.n, i""",
+    """
+    INSERT INTO search (task_id, words)
+    SELECT id, array_to_tsvector(ARRAY['count', 'word' || id % 700]) FROM tasks""",
     "INSERT INTO bodies (task_id, instructions, on_dependency_failure) SELECT id, 'do', 'fail' FROM tasks",
     """INSERT INTO events (subject, subject_id, seq, kind, principal, at)
        SELECT 'task', id, 1, 'created', 'p', 1 FROM tasks""",
@@ -85,6 +88,20 @@ def test_a_hot_statement_looks_at_few_rows(full: PostgresDatabase, name: str) ->
     (told,) = full.write_now(explain)
     looked_at = {node["Node Type"] + " " + node.get("Relation Name", ""): rows(node) for node in nodes(told["Plan"])}
     assert max(looked_at.values()) <= MOST_ROWS, looked_at
+
+
+@pytest.mark.parametrize("search", ["word7", "count"])
+def test_a_search_looks_at_little_more_than_it_finds(full: PostgresDatabase, search: str) -> None:
+    values = {**VALUES, "match": f"'{search}'"}
+
+    def explain(transaction: Transaction) -> list[Any]:
+        transaction.first(lists.SEARCHING)
+        plan: list[Any] = transaction.all(f"EXPLAIN (ANALYZE, FORMAT JSON) {lists.FOUND}", values)[0][0]
+        return plan
+
+    full.write_now(lambda transaction: transaction.run("ANALYZE search"))  # as the server itself does after a while
+    (told,) = full.write_now(explain)
+    assert max(rows(node) for node in nodes(told["Plan"])) <= MOST_ROWS, told["Plan"]
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

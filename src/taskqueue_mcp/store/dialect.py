@@ -132,6 +132,7 @@ SQLITE = Dialect(
         "xid": "0",
         "after_cursor": "position > :position",
         "event_order": "position",
+        "searching": "SELECT 1",
         "found": "rowid",
         "matches": "search MATCH :match",
         "index": "INSERT OR REPLACE INTO search (rowid, instructions) VALUES (:id, :words)",
@@ -205,6 +206,8 @@ def postgres(*, injected_clock: bool = False) -> Dialect:
             "after_cursor": "(xid, position) > (CAST(CAST(:xid AS text) AS xid8), :position)"
             " AND xid < pg_snapshot_xmin(pg_current_snapshot())",
             "event_order": "events.xid, position",
+            # The index of words is read by a bitmap only; whether a word is rare enough for that, its statistics say.
+            "searching": "SELECT set_config('enable_bitmapscan', 'on', true)",
             "found": "task_id",
             "matches": "words @@ CAST(:match AS tsquery)",
             "index": "INSERT INTO search (task_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"

@@ -23,6 +23,7 @@ SELECT {TASK} FROM tasks
  ORDER BY %s DESC, id DESC LIMIT :limit
 """
 
+SEARCHING = "{searching}"
 FOUND = "SELECT {found} FROM search WHERE {matches} AND {found} < :before ORDER BY {found} DESC LIMIT :limit"
 
 COUNTS = "SELECT queue, status, count(*) FROM tasks GROUP BY queue, status"
@@ -108,6 +109,7 @@ def _found(transaction: Transaction, search: str, where: str, params: dict[str, 
     if not found:
         return tasks
     match, limit, before = transaction.dialect.match(found, prefix), params["limit"], params["before"]
+    transaction.first(SEARCHING)
     while len(tasks) < limit:
         stretch = transaction.all(FOUND, {"match": match, "before": before, "limit": STRETCH})
         if not stretch:
