@@ -132,13 +132,18 @@ def keep_time(url: str, clock: str) -> None:
 
     async def run() -> None:
         shown = StandingClock(Path(clock))
+        done = None
         async with opened(url, shown) as queue:
             while True:
+                now = shown()
+                if now == done:
+                    await asyncio.sleep(0.001)  # nothing more is due until the clock moves: leave the database alone
+                    continue
                 following = await queue.next_instant()
-                if following is not None and following <= shown():
+                if following is not None and following <= now:
                     await queue.tick()
                 else:
-                    await asyncio.sleep(0.001)
+                    done = now
 
     asyncio.run(run())
 

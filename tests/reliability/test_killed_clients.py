@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.reliability.conftest import Tell
 
 CLIENTS = 4
-TASKS = {"sqlite": 4_000, "postgres": 600}
+TASKS = {"sqlite": 4_000, "postgres": 1_000}
 DRAIN_SECONDS = 45.0
 
 

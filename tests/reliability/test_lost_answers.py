@@ -32,7 +32,7 @@ ACTORS = 6
 async def test_whatever_the_wire_does_each_task_is_made_once_noted_once_and_completed_once(
     database_url: str, folder: Path, seed: int, size: Size, tell: Tell, mode: str
 ) -> None:
-    faults = size(60, 2_500)
+    faults = size(36, 2_500)
     each = faults // ACTORS // 2
     fleet = Fleet(folder, database_url)
     chance = random.Random(seed)  # noqa: S311 - repeatable chance is the point

@@ -36,13 +36,13 @@ GRACE = 7 * 86_400
 KILLED_EVERY = 20
 BERLIN, NEW_YORK, LORD_HOWE, CAIRO = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo"
 NIGHTS = {
-    BERLIN: ("28,29 3", "25,26,31 10"),
-    NEW_YORK: ("8,9,14 3", "1,7 11"),
-    LORD_HOWE: ("4,5 4", "3,4 10"),
-    CAIRO: ("24,30 4", "28,29 10"),
+    BERLIN: ("29 3", "31 10"),
+    NEW_YORK: ("8 3", "7 11"),
+    LORD_HOWE: ("5 4", "3 10"),
+    CAIRO: ("24 4", "28 10"),
     "UTC": ("28 3",),
 }
-"""The days of both years on which the zone's clocks change, and others, where every half hour counts."""
+"""Days on which the zone's clocks change in one of the years, and not in the other; every half hour of them counts."""
 HALF_HOURS = {BERLIN: {46, 48, 50}, NEW_YORK: {46, 48, 50}, LORD_HOWE: {47, 48, 49}, CAIRO: {46, 48, 50}, "UTC": {48}}
 """How many half hours the days of a zone have."""
 
@@ -54,7 +54,7 @@ def plans(*, whole: bool) -> dict[str, tuple[str, str]]:
         crons = ["30 2 * * 0", "0 0 * * 5", "0 12 31 * *"]
         crons += [f"*/30 * {days} *" for days in nights]
         crons += ["0 */6 * * *", "30 2 * * *"] if whole else []
-        crons += ["*/30 * * * *"] if whole and zone == LORD_HOWE else []
+        crons += ["*/30 * * * *"] if whole and zone in {LORD_HOWE, BERLIN} else []
         found |= {f"{zone.replace('/', '-')}-{number}": (cron, zone) for number, cron in enumerate(crons)}
     return found
 
@@ -101,7 +101,7 @@ async def live_through(
             clock.set(min(clock() + step, last))
             with anyio.fail_after(PATIENCE):
                 while (await queue.next_instant() or 0) <= clock():
-                    await anyio.sleep(0.001)
+                    await anyio.sleep(0.003)
             if clock() == last:
                 return number // KILLED_EVERY
             if number % KILLED_EVERY == 0:
