@@ -116,7 +116,7 @@ def database_url(engine: str, request: pytest.FixtureRequest) -> Iterator[str]:
         return
     cluster: Cluster = request.getfixturevalue("cluster")
     name = cluster.new_database()
-    yield cluster.url(name)
+    yield cluster.url(name, pooled=True)
     cluster.drop(name)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from taskqueue_mcp.store.postgres import PostgresDatabase
+from tests import pooler
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, and the folders made in it are private
 USER = "pgserver"
@@ -42,8 +43,9 @@ class Cluster:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._user = _user(self.bin, self.folder)
+        self.user = _user(self.bin, self.folder)
         self._count = 0
+        self.pooler: pooler.Pooler | None = None
         self._has_template = False
         self.pg("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
         settings = {**SETTINGS, "port": str(self.port), "listen_addresses": "'127.0.0.1'"}
@@ -52,6 +54,8 @@ class Cluster:
             file.writelines(f"{name} = {value}\n" for name, value in settings.items())
         self.start()
         atexit.register(self.remove)
+        program = pooler.wanted()
+        self.pooler = pooler.Pooler(self, program) if program else None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -70,16 +74,25 @@ class Cluster:
         """End the server and delete its files."""
         if not self.folder.exists():
             return
+        if self.pooler is not None:
+            self.pooler.stop()
         with contextlib.suppress(subprocess.CalledProcessError):
             self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, database: str = "postgres", *, tcp: bool = False, port: int | None = None, **options: str) -> str:
-        """Return the URL of a database; by TCP when it shall go through something at another `port`."""
+    def url(
+        self, database: str = "postgres", *, tcp: bool = False, port: int | None = None, pooled: bool = False,
+        **options: str,
+    ) -> str:  # fmt: skip
+        """Return the URL of a database; by TCP when it shall go through something at another `port`.
+
+        With `pooled` it goes through the pooler, if there is to be one.
+        """
         if tcp or port is not None:
             where, options = f"127.0.0.1:{port or self.port}", dict(options)
         else:
-            where, options = "", {"host": str(self.folder), "port": str(self.port), **options}
+            socket_of = self.pooler.port if pooled and self.pooler else self.port
+            where, options = "", {"host": str(self.folder), "port": str(socket_of), **options}
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"postgresql://postgres@{where}/{database}" + (f"?{query}" if query else "")
 
@@ -125,7 +138,7 @@ class Cluster:
         with (self.folder / "commands").open("a", encoding="utf-8") as told:
             done = subprocess.run(
                 [str(self.bin / command), *arguments], stdout=told, stderr=told, stdin=subprocess.DEVNULL,
-                check=False, cwd=self.folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self._user,
+                check=False, cwd=self.folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self.user,
             )  # fmt: skip
         if done.returncode:
             raise subprocess.CalledProcessError(
