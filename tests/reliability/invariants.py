@@ -34,8 +34,9 @@ LEGAL: dict[str, tuple[set[str], set[str]]] = {
     "cancelled": ({PENDING, READY, HELD, WAITING}, {"cancelled"}),
 }
 """By kind of event: where the task may come from, and where it may be after it."""
-SLACK = 300_000
-"""PostgreSQL reads its clock for each statement, so the event of a claim is a little younger than its lease."""
+SLACK = 5_000_000
+"""PostgreSQL reads its clock for each statement, so the event of a claim is younger than its lease, on a busy machine
+by a second. Longer leases are held against their events; the contract tests measure them by a clock of their own."""
 RENEWING = {"claimed", "redelivered", "progress"}
 
 EVENTS = """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MINUTE = 60 * 1_000_000
 LEASE = 900
-LONGEST_CALL = 2.0
+LONGEST_CALL = 4.0
 
 
 @pytest.fixture
