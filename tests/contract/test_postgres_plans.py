@@ -90,6 +90,18 @@ def test_a_hot_statement_looks_at_few_rows(full: PostgresDatabase, name: str) ->
     assert max(looked_at.values()) <= MOST_ROWS, looked_at
 
 
+@pytest.mark.parametrize("name", ["TAKE_OF_TYPES", "TAKE_OF_TYPES_FROM_QUEUES", "TAKE_FOR_EXECUTORS"])
+def test_a_claim_for_which_there_is_nothing_looks_at_few_rows(full: PostgresDatabase, name: str) -> None:
+    values = {**VALUES, "wanted": ["absent", "too"]}
+
+    def explain(transaction: Transaction) -> list[Any]:
+        plan: list[Any] = transaction.all(f"EXPLAIN (ANALYZE, FORMAT JSON) {HOT[name]}", values)[0][0]
+        return plan
+
+    (told,) = full.write_now(explain)
+    assert max(rows(node) for node in nodes(told["Plan"])) <= MOST_ROWS, told["Plan"]
+
+
 @pytest.mark.parametrize("search", ["word7", "count"])
 def test_a_search_looks_at_little_more_than_it_finds(full: PostgresDatabase, search: str) -> None:
     values = {**VALUES, "match": f"'{search}'"}

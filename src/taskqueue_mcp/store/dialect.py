@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store.database import Params
 
+PASSING = " FOR UPDATE SKIP LOCKED"
 TOKEN = re.compile(r"\{(\w+)(?::([\w.]+):(\w+))?\}")
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
@@ -152,36 +153,47 @@ SQLITE = Dialect(
 
 def _next_in_postgres(column: str, queues: str) -> str:
     # Two steps, for the planner would sort all ready tasks: which queue (and type) has the earliest head, then the
-    # first of its tasks that nobody else is just claiming. When others are claiming all of those, sort them after all.
+    # first of its tasks that nobody else is just claiming. When others are claiming all of those, the first free one
+    # of each queue is locked, and the earliest of them taken.
     columns = "queue" if column == "any" else f"queue, {column}"
-    wanted = "" if column == "any" else f" AND {{among:{column}:wanted}}"
-    named = "" if queues == "any" else " AND {among:name:queues}"
+    head = ", ".join("head." + name for name in columns.split(", "))
     return f"""SELECT coalesce(
-              (SELECT id FROM tasks
-                WHERE status = 'ready' AND ({columns}) = ({_walked(column, queues, columns, "", "1")})
-                ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),
-              (SELECT id FROM tasks
-                WHERE status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused'{named}){wanted}
-                ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED))"""
+              (WITH head AS MATERIALIZED ({_walked(column, queues, columns, reach="1")})
+               SELECT first.id FROM head CROSS JOIN LATERAL ({_line(column, head, reach="1", lock=PASSING)}) AS first),
+              ({_walked(column, queues, "id", reach="1", lock=PASSING)}))"""
 
 
 def _ready_in_postgres(column: str, queues: str) -> str:
     after = " AND (tasks.sort_at, tasks.id) > (:sort_at, :after)"
-    return f"id = ANY(ARRAY({_walked(column, queues, 'id', after, ':reach')}))"
+    return f"id = ANY(ARRAY({_walked(column, queues, 'id', after=after, reach=':reach')}))"
 
 
-def _walked(column: str, queues: str, columns: str, after: str, reach: str) -> str:
+def _walked(column: str, queues: str, columns: str, *, reach: str, after: str = "", lock: str = "") -> str:
     """Walk each queue (and type) in order, and merge what was found."""
     wanted = "" if column == "any" else " CROSS JOIN unnest(CAST(:wanted AS text[])) AS sought (value)"
-    same = "" if column == "any" else f" AND tasks.{column} = sought.value"
+    which = "queues.name" if column == "any" else "queues.name, sought.value"
     named = "" if queues == "any" else " AND {among:queues.name:queues}"
+    line = _line(column, which, reach=reach, after=after, lock=lock)
     return f"""SELECT {", ".join("walked." + name for name in columns.split(", "))}
-               FROM queues{wanted} CROSS JOIN LATERAL (
-                 SELECT tasks.* FROM tasks
-                  WHERE tasks.status = 'ready' AND tasks.queue = queues.name{same}{after}
-                  ORDER BY tasks.sort_at, tasks.id LIMIT {reach}) AS walked
+               FROM queues{wanted} CROSS JOIN LATERAL ({line}) AS walked
               WHERE queues.state <> 'paused'{named}
               ORDER BY walked.sort_at, walked.id LIMIT {reach}"""
+
+
+def _line(column: str, which: str, *, reach: str, after: str = "", lock: str = "") -> str:
+    """Walk one queue (or one type in it) in order.
+
+    A type is asked for by a range, and is in the order: then only the index by type will do. Where nearly all tasks
+    are of one type the planner would else walk the whole queue for another.
+    """
+    if column == "any":
+        of, order = f"tasks.queue = {which}", "tasks.sort_at, tasks.id"
+    else:
+        both = f"(tasks.queue, tasks.{column})"
+        of = f"{both} >= ({which}) AND {both} <= ({which})"
+        order = f"tasks.queue, tasks.{column}, tasks.sort_at, tasks.id"
+    return f"""SELECT tasks.* FROM tasks WHERE tasks.status = 'ready' AND {of}{after}
+                 ORDER BY {order} LIMIT {reach}{lock}"""
 
 
 def postgres(*, injected_clock: bool = False) -> Dialect:

@@ -17,15 +17,9 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit("store/tasks.py", " AND status = 'ready'", "", "_TAKE"),
             Edit(
                 "store/dialect.py",
-                "WHERE tasks.status = 'ready' AND tasks.queue",
-                "WHERE tasks.status IN ('ready', 'in_progress') AND tasks.queue",
-                "_walked",
-            ),
-            Edit(
-                "store/dialect.py",
-                "WHERE status = 'ready' AND (",
-                "WHERE status IN ('ready', 'in_progress') AND (",
-                "_next_in_postgres",
+                "WHERE tasks.status = 'ready' AND",
+                "WHERE tasks.status IN ('ready', 'in_progress') AND",
+                "_line",
             ),
             Edit(
                 "store/migrations/0001_queue.sql",
@@ -42,9 +36,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "store/dialect.py",
-                "ORDER BY sort_at, id LIMIT 1 FOR UPDATE SKIP LOCKED),",
-                "ORDER BY sort_at DESC, id DESC LIMIT 1 FOR UPDATE SKIP LOCKED),",
-                "_next_in_postgres",
+                '"tasks.sort_at, tasks.id"',
+                '"tasks.sort_at DESC, tasks.id DESC"',
+                "_line",
             ),
         ),
         ("contract/test_claiming.py::test_first_come_first_served",),
@@ -275,14 +269,28 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "on-postgres-a-claim-finds-nothing-where-others-are-just-claiming",
         "a claim takes the first ready task that nobody else is claiming",
-        (Edit("store/dialect.py", "LIMIT 1 FOR UPDATE SKIP LOCKED))", "LIMIT 0))", "_next_in_postgres"),),
+        (
+            Edit(
+                "store/dialect.py",
+                '"id", reach="1", lock=PASSING)}',
+                '"id", reach="0", lock=PASSING)}',
+                "_next_in_postgres",
+            ),
+        ),
         (f"{HERE}::test_a_claim_passes_by_what_others_are_just_claiming",),
         ON_POSTGRES,
     ),
     Mutant(
         "on-postgres-a-claim-waits-for-what-others-are-just-claiming",
         "a claim takes the first ready task that nobody else is claiming",
-        (Edit("store/dialect.py", "FOR UPDATE SKIP LOCKED),", "FOR UPDATE),", "_next_in_postgres"),),
+        (
+            Edit(
+                "store/dialect.py",
+                'head, reach="1", lock=PASSING',
+                'head, reach="1", lock=" FOR UPDATE"',
+                "_next_in_postgres",
+            ),
+        ),
         (f"{HERE}::test_a_claim_passes_by_what_others_are_just_claiming",),
         ON_POSTGRES,
     ),
