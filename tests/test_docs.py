@@ -8,10 +8,12 @@ import re
 import shlex
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import psycopg
 import pytest
 from mcp import Client, StdioServerParameters
 from pydantic import BaseModel
@@ -20,6 +22,7 @@ from taskqueue_mcp import errors
 from taskqueue_mcp.cli import main
 from taskqueue_mcp.model import Fate, Misfire, Overlap, Priority, Status
 from taskqueue_mcp.settings import LimitSettings, Settings, load_settings
+from taskqueue_mcp.store.postgres.address import OWN, read
 from taskqueue_mcp.surfaces.mcp.tools import SCOPES
 
 if TYPE_CHECKING:
@@ -310,3 +313,25 @@ def test_every_procedure_that_a_document_names_is_shipped(path: Path) -> None:
 def test_the_readme_keeps_the_promises_in_their_number() -> None:
     numbers = re.findall(r"^(\d+)\. ", section(README, "What you can rely on"), re.MULTILINE)
     assert [int(number) for number in numbers] == list(range(1, 14))
+
+
+# Scaling.
+
+
+@pytest.mark.engines("postgres")
+def test_every_query_of_the_document_on_scaling_runs(database_url: str) -> None:
+    with closing(psycopg.connect(database_url, autocommit=True, prepare_threshold=None)) as wire:
+        found = [query for block in blocks(ROOT / "docs" / "scaling.md", "sql") for query in block.split(";\n")]
+        for query in found:
+            if query.strip():
+                wire.execute(query.encode()).fetchall()
+    assert len(found) > 5
+
+
+def test_the_document_on_scaling_lists_the_options_of_the_url() -> None:
+    rows = table(ROOT / "docs" / "scaling.md", "option", "default", "what it is")
+    told = {coded(option)[0].strip("?="): coded(default) for option, default, _ in rows if coded(option)}
+    defaults = {"pool": ["8"], "schema": ["taskqueue"], "hint": ["auto"], "prepare": ["auto"]}
+    assert {name: told[name] for name in OWN} == defaults
+    address = read("postgresql://host/queue")
+    assert (address.pool, address.schema, address.hint, address.prepare) == (8, "taskqueue", None, None)
