@@ -10,7 +10,7 @@ import psycopg
 
 from taskqueue_mcp.store import queues
 from taskqueue_mcp.store.postgres import faults
-from taskqueue_mcp.store.postgres.transaction import PostgresTransaction, Statements, beginning
+from taskqueue_mcp.store.postgres.transaction import SHORT_LOCK_TIMEOUT, PostgresTransaction, Statements, beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,36 +52,43 @@ class Committer:
         self._clock = clock
         self._statements = Statements(dialect, types)
         self._write = beginning(address.schema, "write", durable=durable)
+        self._hurry = beginning(address.schema, "write", durable=durable, lock_timeout=SHORT_LOCK_TIMEOUT)
         self._read = beginning(address.schema, "read")
 
-    def write(self, works: list[Waiting]) -> None:
-        """Commit works; each carries its result or its error afterwards."""
+    def write(self, works: list[Waiting]) -> list[Waiting]:
+        """Commit works; each carries its result or its error afterwards, but for those that are returned.
+
+        These have to be run again, each by itself; others that came with them do not wait for that.
+        """
         works = [waiting for waiting in works if not waiting.gone]
         if len(works) > 1:
             try:
                 self._together(works)
-            except (psycopg.Error, Spoilt, faults.Filled):
-                pass
             except faults.Unknown as error:
                 for waiting in works:
                     self._fail(waiting, error)
-                return
+                return []
+            except Exception:  # noqa: BLE001, S110 - whatever it is, it is told to the work that it belongs to
+                pass
             else:
-                return
+                return []
+            return [waiting for waiting in works if not self._soon(waiting)]
         for waiting in works:
             self._alone(waiting)
+        return []
 
-    def read(self, works: list[Waiting]) -> None:
-        """Run works that only read, on one snapshot."""
+    def read(self, works: list[Waiting]) -> list[Waiting]:
+        """Run works that only read, on one snapshot; the same, but that none is returned."""
         if len(works) > 1:
             try:
                 self._look(works)
             except psycopg.Error:
                 pass
             else:
-                return
+                return []
         for waiting in works:
             self._patiently(waiting, lambda waiting=waiting: self._look([waiting]))  # type: ignore[misc]
+        return []
 
     def _look(self, works: list[Waiting]) -> None:
         with self._pool.connection() as wire:
@@ -96,7 +103,7 @@ class Committer:
         with self._pool.connection() as wire:
             try:
                 counts: dict[str, Count] = {}
-                transaction = self._begin(wire, self._write, counts)
+                transaction = self._begin(wire, self._hurry, counts)
                 for waiting in works:
                     self._run(waiting, transaction)
                 self._commit(wire, transaction)
@@ -113,12 +120,22 @@ class Committer:
             transaction.counts = counted
 
     def _alone(self, waiting: Waiting) -> None:
-        self._patiently(waiting, lambda: self._commit_one(waiting))
+        self._patiently(waiting, lambda: self._commit_one(waiting, self._write))
 
-    def _commit_one(self, waiting: Waiting) -> None:
+    def _soon(self, waiting: Waiting) -> bool:
+        """Commit a work; False when it has to be run again."""
+        try:
+            self._commit_one(waiting, self._hurry)
+        except faults.Unknown as error:
+            self._fail(waiting, error)
+        except Exception:  # noqa: BLE001 - if it stays, it is told when it is run again
+            return False
+        return True
+
+    def _commit_one(self, waiting: Waiting, begin: str) -> None:
         with self._pool.connection() as wire:
             try:
-                transaction = self._begin(wire, self._write, {})
+                transaction = self._begin(wire, begin, {})
                 if _do(waiting, transaction):
                     self._commit(wire, transaction)
                 else:
@@ -133,7 +150,7 @@ class Committer:
         while True:
             try:
                 step()
-            except (psycopg.Error, faults.Filled, faults.Unknown) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to whoever asked
                 conflicts += faults.is_conflict(error)
                 again = conflicts < MOST_CONFLICTS if faults.is_conflict(error) else faults.is_gone(error)
                 if not again or time.monotonic() + pause >= waiting.deadline:

@@ -152,7 +152,7 @@ class PostgresDatabase:
 
     # --- within ----------------------------------------------------------------------------------------
 
-    def _now(self, work: Work[T], carry: Callable[[list[Waiting]], None]) -> T:
+    def _now(self, work: Work[T], carry: Callable[[list[Waiting]], list[Waiting]]) -> T:
         self._check_open()
         waiting = Waiting(work, None, time.monotonic() + faults.PATIENCE)
         carry([waiting])

@@ -26,7 +26,7 @@ STUCK = 0.003
 MOST_TOGETHER = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """A work that has been asked for and not yet answered."""
 
@@ -58,7 +58,7 @@ class Lane:
     def __init__(
         self,
         threads: ThreadPoolExecutor,
-        carry: Callable[[list[Waiting]], None],
+        carry: Callable[[list[Waiting]], list[Waiting]],
         told: Callable[[set[Signal]], None],
         *,
         width: int,
@@ -70,6 +70,7 @@ class Lane:
         self._width = width
         self._patience = patience
         self._pending: list[Waiting] = []
+        self._alone: list[Waiting] = []
         self._running = 0
         self._begun_at = 0.0
         self._called = False
@@ -78,7 +79,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return not self._pending and not self._running
+        return not self._pending and not self._alone and not self._running
 
     async def ask(self, work: Work[T]) -> T:
         """Run `work` in one of the next transactions and return its result."""
@@ -89,36 +90,46 @@ class Lane:
 
     def _go(self) -> None:
         self._called = False
-        if not self._pending or self._running >= self._width:
+        if not (self._pending or self._alone) or self._running >= self._width:
             return  # the end of a transaction calls again
         loop = asyncio.get_running_loop()
         if self._running >= SIDE_BY_SIDE and (left := self._begun_at + STUCK - time.monotonic()) > 0:
             if self._timer is None:
                 self._timer = loop.call_later(left, self._look_again)
             return
-        free = max(1, SIDE_BY_SIDE - self._running)
-        count = min(MOST_TOGETHER, -(-len(self._pending) // free))
-        works, self._pending = self._pending[:count], self._pending[count:]
+        works = self._next()
         self._running += 1
         self._begun_at = time.monotonic()
         carried = loop.run_in_executor(self._threads, self._carry, works)
         carried.add_done_callback(lambda done: self._done(done, works))
         self._call()
 
+    def _next(self) -> list[Waiting]:
+        if self._alone:
+            return [self._alone.pop(0)]
+        free = max(1, SIDE_BY_SIDE - self._running)
+        count = min(MOST_TOGETHER, -(-len(self._pending) // free))
+        works, self._pending = self._pending[:count], self._pending[count:]
+        return works
+
     def _look_again(self) -> None:
         self._timer = None
         self._go()
 
     def _call(self) -> None:
-        if self._pending and not self._called:
+        if (self._pending or self._alone) and not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._go)
 
-    def _done(self, carried: asyncio.Future[None], works: list[Waiting]) -> None:
+    def _done(self, carried: asyncio.Future[list[Waiting]], works: list[Waiting]) -> None:
         self._running -= 1
         error = carried.exception()
+        again = carried.result() if error is None else []
+        self._alone += again
         signals: set[Signal] = set()
         for waiting in works:
+            if waiting in again:
+                continue
             if error is not None and waiting.error is None:
                 waiting.error = error
             signals |= waiting.signals

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 Wire = Connection[Row]
 
-TIMEOUTS = {"statement_timeout": "15s", "lock_timeout": "4s", "idle_in_transaction_session_timeout": "30s"}
+TIMEOUTS = {"statement_timeout": "15s", "idle_in_transaction_session_timeout": "30s"}
+LOCK_TIMEOUT, SHORT_LOCK_TIMEOUT = "4s", "200ms"
 INDEXES = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 """Every statement of ours walks an index in its order. In a queue that has just filled the planner has no statistics
 yet, takes a status for rare, and would collect and sort all ready tasks."""
 BEGIN = {"write": "BEGIN ISOLATION LEVEL READ COMMITTED", "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
 
-def beginning(schema: str, kind: str, *, durable: bool = True) -> str:
+def beginning(schema: str, kind: str, *, durable: bool = True, lock_timeout: str = LOCK_TIMEOUT) -> str:
     """Return what begins a transaction and answers with the clock; every setting ends with it.
 
     So nothing of a session is relied on, and a pooler may hand each transaction to another connection. `durable`
     turns `synchronous_commit` on where the server has it off.
     """
-    settings = {"search_path": schema, **TIMEOUTS, **INDEXES}
+    settings = {"search_path": schema, "lock_timeout": lock_timeout, **TIMEOUTS, **INDEXES}
     if not durable:
         settings["synchronous_commit"] = "on"
     set_ = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
@@ -74,6 +75,7 @@ class PostgresTransaction:
         "_cursor",
         "_injected",
         "_posted",
+        "_posted_rows",
         "_statements",
         "counts",
         "dialect",
@@ -104,6 +106,7 @@ class PostgresTransaction:
         self._compile = dialect.compile
         self._statements = statements
         self._posted: dict[str, list[Params]] = {}
+        self._posted_rows: dict[tuple[frozenset[str], Any], str] = {}
         self.counts = counts
         self.marks: set[str] = set()
         self.signals: set[Signal] = set()
@@ -125,13 +128,21 @@ class PostgresTransaction:
         return self._cursor.rowcount
 
     def post(self, sql: str, params: Params) -> None:
-        """Keep a statement until its table is looked at or the works are committed."""
+        """Keep a statement until its table is looked at or the works are committed.
+
+        Each kind of statement is sent as one, so a row that another kind has written is sent before.
+        """
         self.wrote = True
+        row = (self._statements.tables(sql), params.get("task_id"))
+        if self._posted_rows.setdefault(row, sql) != sql:
+            self.send_posted()
+            self._posted_rows[row] = sql
         self._posted.setdefault(sql, []).append(params)
 
     def send_posted(self) -> None:
         """Run what was posted, many rows at once."""
         posted, self._posted = self._posted, {}
+        self._posted_rows = {}
         for sql, rows in posted.items():
             gathered = self._statements.gathered(sql) if len(rows) > 1 else None
             if gathered is None:
