@@ -125,8 +125,9 @@ class Watch:
             others = await (await wire.execute(OTHERS)).fetchone()
             self._hints.wanted = others is None or others[0]
         if self._top < 0:
-            row = await (await wire.execute(self._news.top)).fetchone()
-            self._top = 0 if row is None else row[0]
+            rows = await (await wire.execute(self._news.last)).fetchall()
+            self._top = max(0, min((row[0] for row in rows), default=1) - 1)
+            self._note([row[0] for row in rows])
             self._hear(None)
             return False
         cursor = await wire.execute(self._news.since, (self._top, list(self._gaps)))
@@ -144,7 +145,7 @@ class Watch:
     def _note(self, positions: list[int]) -> None:
         for position in positions:
             self._gaps.pop(position, None)
-        top = max(positions)
+        top = max(positions, default=0)
         if top > self._top:
             came = set(positions)
             now = time.monotonic()
@@ -161,7 +162,7 @@ class Watch:
 
 class _news:  # noqa: N801 - a pair of statements
     def __init__(self, schema: str) -> None:
-        self.top = f"SELECT coalesce(max(position), 0) FROM {schema}.events"
+        self.last = f"SELECT position FROM {schema}.events ORDER BY position DESC LIMIT {MOST_GAPS}"
         columns = "events.position, events.subject, events.subject_id, events.kind, tasks.queue, events.data"
         joined = f"{schema}.events LEFT JOIN {schema}.tasks ON events.subject = 'task' AND tasks.id = events.subject_id"
         self.since = f"""
