@@ -35,7 +35,7 @@ OLD_TASKS = """
 SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :age
    AND NOT EXISTS (SELECT 1 FROM dependencies JOIN tasks AS waiting ON waiting.id = dependencies.task_id
                     WHERE dependencies.depends_on = tasks.id AND waiting.finished_at IS NULL)
- ORDER BY finished_at LIMIT :limit
+ ORDER BY finished_at LIMIT :limit {skip_locked}
 """
 DELETE_TASK = "DELETE FROM tasks WHERE id = :id"
 OLD_EVENTS = """

@@ -2,7 +2,7 @@ CREATE FUNCTION clock() RETURNS BIGINT LANGUAGE sql VOLATILE
   AS 'SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)';
 
 CREATE TABLE search (
-  task_id BIGINT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
+  task_id BIGINT PRIMARY KEY,  -- no foreign key: indexing would hold tasks that others are at work on
   words TSVECTOR NOT NULL
 );
 

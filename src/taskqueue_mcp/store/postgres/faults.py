@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """How long a work is tried again while the database is away or in its way, in seconds."""
 
-CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation, pg.LockNotAvailable)
+CONFLICTS = (
+    pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation, pg.ForeignKeyViolation, pg.LockNotAvailable,
+)  # fmt: skip
 """Others were in the way; the same work may go through when it is run again."""
 GONE = ("08", "57P", "53300")
 """Codes of a connection that is lost or refused; those without one are of the network."""
