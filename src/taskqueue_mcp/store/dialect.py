@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store.database import Params
 
-PASSING = " FOR UPDATE SKIP LOCKED"
+PASSING = " FOR NO KEY UPDATE SKIP LOCKED"
 TOKEN = re.compile(r"\{(\w+)(?::([\w.]+):(\w+))?\}")
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
@@ -128,6 +128,7 @@ SQLITE = Dialect(
         "lock": "",
         "lock_tasks": "",
         "share": "",
+        "twins_in_turn": "1",
         "skip_locked": "",
         "columns": "SELECT name FROM pragma_table_info(:name)",
         "xid": "0",
@@ -210,7 +211,9 @@ def postgres(*, injected_clock: bool = False) -> Dialect:
             "bytewise": 'COLLATE "C"',
             "lock": "FOR UPDATE",
             "lock_tasks": "FOR UPDATE OF tasks",
-            "share": "FOR SHARE",
+            # Keeps a task from ending, for whatever ends one locks it whole first, and lets it be claimed.
+            "share": "FOR KEY SHARE",
+            "twins_in_turn": "(SELECT pg_advisory_xact_lock(hashtextextended(:claim_id, 0))) IS NOT NULL",
             "skip_locked": "FOR UPDATE SKIP LOCKED",
             "columns": "SELECT column_name FROM information_schema.columns"
             " WHERE table_schema = current_schema() AND table_name = :name ORDER BY ordinal_position",

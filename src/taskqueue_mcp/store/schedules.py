@@ -28,6 +28,7 @@ BY_NAME = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name AND deleted_at I
 BY_ID = f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND deleted_at IS NULL"
 LOCK_BY_NAME = BY_NAME + " {lock}"
 LOCK_BY_ID = BY_ID + " {lock}"
+LOCK_BY_ID_IF_FREE = BY_ID + " {skip_locked}"
 LAST_NAMED = f"SELECT {SCHEDULE} FROM schedules WHERE name = :name ORDER BY deleted_at IS NULL DESC, id DESC LIMIT 1"
 ALL = f"""
 SELECT {SCHEDULE} FROM schedules
@@ -113,6 +114,12 @@ def by_id(transaction: Transaction, schedule_id: int, *, lock: bool = False) -> 
     return None if row is None else as_schedule(row)
 
 
+def by_id_if_free(transaction: Transaction, schedule_id: int) -> Schedule | None:
+    """Return a schedule as `by_id` does with `lock`, or None when others are just changing it."""
+    row = transaction.first(LOCK_BY_ID_IF_FREE, {"id": schedule_id})
+    return None if row is None else as_schedule(row)
+
+
 def all_after(transaction: Transaction, after: str, limit: int) -> list[Schedule]:
     """Return schedules by name, those after `after`."""
     return [as_schedule(row) for row in transaction.all(ALL, {"after": after, "limit": limit})]
@@ -195,9 +202,9 @@ def alarms(transaction: Transaction) -> list[Task]:
     return [as_task(row) for row in transaction.all(ALARMS)]
 
 
-def unwatch(transaction: Transaction, task_id: int) -> None:
-    """Stop watching a run."""
-    transaction.run(UNWATCH, {"task_id": task_id})
+def unwatch(transaction: Transaction, task_id: int) -> bool:
+    """Stop watching a run; False when nobody did."""
+    return transaction.run(UNWATCH, {"task_id": task_id}) == 1
 
 
 def next_alarm(transaction: Transaction) -> int | None:

@@ -136,7 +136,7 @@ SELECT id FROM tasks
 
 BY_CLAIM = f"""
 SELECT {TASK} FROM tasks
- WHERE status = 'in_progress' AND claim_id = :claim_id AND lease_principal = :principal
+ WHERE {{twins_in_turn}} AND status = 'in_progress' AND claim_id = :claim_id AND lease_principal = :principal
 """
 
 BY_KEY = f"SELECT request_hash, {TASK} FROM tasks WHERE created_by = :principal AND idempotency_key = :key"
@@ -148,7 +148,7 @@ SELECT {TASK} FROM tasks
 """
 
 LINE_IS_BUSY = """
-SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_progress') LIMIT 1 {lock}
+SELECT 1 FROM tasks WHERE serial_key = :serial_key AND status IN ('ready', 'in_progress') LIMIT 1 {share}
 """
 
 UNBLOCK = f"""
@@ -417,7 +417,10 @@ def untouched(transaction: Transaction, principal: str, worker: str, window_seco
 
 
 def by_claim(transaction: Transaction, principal: str, claim_id: str) -> Task | None:
-    """Return the task that is held under this claim id."""
+    """Return the task that is held under this claim id, as far as was committed when this was asked.
+
+    Another call with this id that is under way is waited for, so whoever asks again then sees what came of it.
+    """
     row = transaction.first(BY_CLAIM, {"principal": principal, "claim_id": claim_id})
     return None if row is None else as_task(row)
 

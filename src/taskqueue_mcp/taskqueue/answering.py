@@ -30,6 +30,7 @@ def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, 
     if action not in ACTIONS:
         raise InvalidInput(f"action: {action!r} is not one of {', '.join(ACTIONS)}")
     said = checks.text("answer", text or "", LONGEST_ANSWER).strip()
+    schedule = None if action != "run_now" else scheduling.standing_for(transaction, moving.fetch(transaction, task_id))
     task = moving.locked(transaction, task_id)
     match action:
         case "approve":
@@ -51,7 +52,6 @@ def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, 
             task = _recount(transaction, task)
         case _:
             change, kind = lifecycle.hasten(task, transaction.now), "hastened"
-            schedule = scheduling.standing_for(transaction, task)
             if schedule is not None:
                 raise WrongStatus(
                     f"T-{task.id} stands for the next run of schedule {schedule.name!r}; "
@@ -69,9 +69,9 @@ def cancel(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
         WrongStatus: it is final already.
     """
     reason = checks.text("reason", why or "", 2_000).strip()
+    schedule = scheduling.standing_for(transaction, moving.fetch(transaction, task_id))
     task = moving.locked(transaction, task_id)
     change = lifecycle.cancel(task, reason)
-    schedule = scheduling.standing_for(transaction, task)
     after = moving.move(transaction, task, change, "cancelled", caller.name, {"reason": reason} if reason else None)
     if schedule is not None:
         scheduling.skip_cancelled(transaction, rules, schedule, after, caller.name)

@@ -85,9 +85,13 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     lease_hash = leases.digest(secret)
     task = tasks.take(transaction, taking, lease_hash)
     if task is None:
-        if taking.task_id is not None:
-            raise _not_claimable(moving.fetch(transaction, taking.task_id))
-        return None
+        again = None if taking.claim_id is None else _again(transaction, rules, caller, request)
+        if again is not None or taking.task_id is None:
+            return again
+        found = moving.locked(transaction, taking.task_id)  # others may just have made it ready
+        task = tasks.take(transaction, taking, lease_hash)
+        if task is None:
+            raise _not_claimable(found)
     lease = leases.write(task.id, task.attempt, secret)
     body, depends = tasks.fetch_order(transaction, task.id)
     procedure = _pin(rules, body)

@@ -66,11 +66,9 @@ def create(
         LimitReached: a limit bounds the damage.
         LeaseLost: the lease it is created under is not valid.
     """
-    if new.idempotency_key is not None:
-        checks.label("idempotency_key", new.idempotency_key)
-        before = tasks.by_key(transaction, caller.name, new.idempotency_key)
-        if before is not None:
-            return _again(new, *before)
+    before = made_before(transaction, caller, new)
+    if before is not None:
+        return before
     merged = merging.merge(transaction, rules, new.wanted, new.requested_by)
     now = transaction.now
     run_at = now if new.run_at is None else checks.instant("run_at", new.run_at, rules.zone, now)
@@ -106,6 +104,19 @@ def create(
     if status is Status.READY:
         transaction.signal("queue", task.queue)
     return Created(task, created=True)
+
+
+def made_before(transaction: Transaction, caller: Caller, new: NewTask) -> Created | None:
+    """Return the task that the same key made before.
+
+    Raises:
+        Conflict: it was made from other arguments.
+    """
+    if new.idempotency_key is None:
+        return None
+    checks.label("idempotency_key", new.idempotency_key)
+    before = tasks.by_key(transaction, caller.name, new.idempotency_key)
+    return None if before is None else _again(new, *before)
 
 
 def _again(new: NewTask, request_hash: str, task: Task) -> Created:

@@ -46,25 +46,29 @@ def reap(transaction: Transaction, rules: Rules) -> int:
 
 def ripen(transaction: Transaction, rules: Rules) -> int:
     """Make due tasks ready; a due occurrence of a schedule fires."""
-    ripe = tasks.due(transaction, BATCH)
-    for found in ripe:
+    moved = 0
+    for found in tasks.due(transaction, BATCH):
         task = moving.fetch(transaction, found.id)
         if task.seq != found.seq:
             continue  # an occurrence that fired before it in this batch has moved it
         if task.schedule_id is not None and task.due_at is not None and task.attempt == 0:
-            schedule = schedules.by_id(transaction, task.schedule_id, lock=True)
+            # Who changes a schedule locks it before its run, so to wait for it here could be a deadlock.
+            free = schedules.by_id_if_free(transaction, task.schedule_id)
+            schedule = free or schedules.by_id(transaction, task.schedule_id)
             if schedule is not None and schedule.standing_task_id == task.id:
-                firing.fire(transaction, rules, schedule, task)
+                if free is not None:
+                    firing.fire(transaction, rules, free, task)
+                    moved += 1
                 continue
         moving.admit(transaction, task)
-    return len(ripe)
+        moved += 1
+    return moved
 
 
 def raise_alarms(transaction: Transaction) -> int:
     """Record an event for each run that fired and was not claimed in time; return how many there were."""
-    late = schedules.alarms(transaction)
+    late = [task for task in schedules.alarms(transaction) if schedules.unwatch(transaction, task.id)]
     for task in late:
-        schedules.unwatch(transaction, task.id)
         if task.attempt == 0 and task.status in moving.IN_THE_WAY and task.schedule_id is not None:
             events.record_other(
                 transaction,

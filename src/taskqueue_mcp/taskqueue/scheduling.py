@@ -56,8 +56,9 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     Raises:
         InvalidInput: the expression, the zone or an argument of its task is not what it must be.
     """
-    promoting.promote(transaction, rules)
     name = checks.name("name", new.name)
+    schedules.by_name(transaction, name, lock=True)  # before its run, which is locked when it is due
+    promoting.promote(transaction, rules)
     found = schedules.by_name(transaction, name, lock=True)
     if found is not None:
         found = _settle_passed(transaction, rules, found)
@@ -126,7 +127,7 @@ def resume(transaction: Transaction, rules: Rules, caller: Caller, name: str) ->
 
 def run_now(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Task:
     """Create a run of its own, beside the schedule's due times."""
-    schedule = fetch(transaction, name)
+    schedule = fetch(transaction, name, lock=True)
     made = creating.create(transaction, rules, caller, NewTask(firing.wanted(schedule)), schedule.id)
     events.record_other(transaction, "schedule", schedule.id, "run_now", caller.name, {"task": f"T-{made.task.id}"})
     return made.task

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from taskqueue_mcp import checks
-from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound
+from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError
 from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
 from taskqueue_mcp.store import attempts, keeping, lists, schedules
 from taskqueue_mcp.store import tasks as task_store
@@ -75,7 +75,14 @@ class TaskQueue:
         self._needs(caller, Scope.ENQUEUE if new.lease is None else Scope.WORK)
         self._has_room()
         self._rates.spend(caller.name)
-        return await self._write(partial(creating.create, rules=self.rules, caller=caller, new=new))
+        try:
+            return await self._write(partial(creating.create, rules=self.rules, caller=caller, new=new))
+        except TaskQueueError:
+            # The same call may have been under way, and its task be what this one found no room for.
+            made = await self.database.read(partial(creating.made_before, caller=caller, new=new))
+            if made is None:
+                raise
+            return made
 
     async def cancel(self, caller: Caller, task_id: int, reason: str | None) -> Task:
         """Cancel a task that is not final; its holder's lease is void at once.

@@ -162,10 +162,13 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
     """
     news, log, question = _checked(rules.limits, update)
     usage = _usage(update.usage, rules.limits)
-    asked_before = _same_question(transaction, caller, update.lease, question)
-    if asked_before is not None:
+    try:
+        held = holding.held(transaction, caller, update.lease)
+    except LeaseLost:
+        asked_before = _same_question(transaction, caller, update.lease, question)
+        if asked_before is None:
+            raise
         return asked_before
-    held = holding.held(transaction, caller, update.lease)
     repeated = _is_repeated(transaction, held, update.seq)
     after = tasks.touch(
         transaction, held.task, held.lease.hash, caller.name,
