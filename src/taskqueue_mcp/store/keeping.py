@@ -20,10 +20,11 @@ SELECT tasks.title || ' ' || bodies.instructions || ' ' || coalesce(tasks.result
        || coalesce(tasks.error, '')
   FROM tasks JOIN bodies ON bodies.task_id = tasks.id WHERE tasks.id = :id
 """
+LAST_OF_NEXT = "SELECT max(id) FROM (SELECT id FROM tasks WHERE id > :after ORDER BY id LIMIT :limit) AS following"
 UNTOLD = """
-SELECT id FROM tasks WHERE id > :after
+SELECT id FROM tasks WHERE id > :after AND id <= :last
    AND NOT EXISTS (SELECT 1 FROM events WHERE subject = 'task' AND subject_id = tasks.id AND seq = 1)
- ORDER BY id LIMIT :limit
+ ORDER BY id
 """
 INDEX = "{index}"
 UNINDEX = "DELETE FROM search WHERE {found} = :id"
@@ -72,11 +73,15 @@ def index_changes(transaction: Transaction, limit: int) -> int:
 
 
 def index_untold(transaction: Transaction, after: int, limit: int) -> int | None:
-    """Index tasks above `after` whose creation has gone from the event log; return the last one, None at the end."""
-    found = [row[0] for row in transaction.all(UNTOLD, {"after": after, "limit": limit})]
-    for task_id in found:
-        _index(transaction, task_id)
-    return found[-1] if found else None
+    """Of the next tasks above `after`, index those whose creation has gone from the event log.
+
+    Returns the last one that was looked at, None at the end.
+    """
+    last: int | None = transaction.all(LAST_OF_NEXT, {"after": after, "limit": limit})[0][0]
+    if last is not None:
+        for (task_id,) in transaction.all(UNTOLD, {"after": after, "last": last}):
+            _index(transaction, task_id)
+    return last
 
 
 def _index(transaction: Transaction, task_id: int) -> None:

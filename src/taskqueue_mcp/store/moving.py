@@ -34,7 +34,7 @@ INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDA
 """
 FORGET_NOTE = "DELETE FROM meta WHERE name = :name"
 HELD = f"SELECT {TASK} FROM tasks WHERE status = 'in_progress' ORDER BY id {{lock}}"
-INDEX_STEP = 500
+INDEX_STEP = 2_000
 EMPTIED = "stop what uses either of them, empty the target and begin again"
 
 
