@@ -20,8 +20,8 @@ from click.testing import CliRunner
 from taskqueue_mcp.cli import main
 from taskqueue_mcp.errors import Busy, DatabaseRefused, SettingsRefused
 from taskqueue_mcp.store import migrate, open_database
-from taskqueue_mcp.store.opening import schema_number, shown
-from taskqueue_mcp.store.postgres import faults
+from taskqueue_mcp.store.opening import examine, schema_number, shown
+from taskqueue_mcp.store.postgres import PostgresDatabase, faults
 from taskqueue_mcp.taskqueue import ClaimRequest
 from tests.contract.desk import CLAUDE, Desk
 
@@ -281,6 +281,17 @@ def standby(cluster: Cluster) -> Iterator[int]:
     finally:
         cluster.pg("pg_ctl", "-w", "-D", str(data), "stop", "-m", "immediate")
         shutil.rmtree(data)
+
+
+def test_a_pooler_is_noticed_and_what_needs_a_session_is_off(cluster: Cluster, database: str) -> None:
+    for url, pooled in (
+        (cluster.url(database), False),
+        (cluster.url(database, pooled=True), cluster.pooler is not None),
+    ):
+        opened = PostgresDatabase(url)
+        assert (opened.server.pooled, opened._hints is None) == (pooled, pooled)
+        assert examine(url).pooled == pooled
+        opened.close_now()
 
 
 # --- gone in the middle of it
