@@ -137,7 +137,7 @@ async def test_a_read_is_of_one_moment(database: Database, wire: psycopg.Connect
 
 
 async def test_calls_that_share_a_commit_store_every_row_of_each(database: Database, clock: Clock) -> None:
-    desk = Desk(TaskQueue(database, Rules()), clock)  # rows are gathered only by the server's own clock
+    desk = Desk(TaskQueue(database, Rules()), clock)
     made = [f"task {number}" for number in range(40)]
     ended: list[int] = []
 

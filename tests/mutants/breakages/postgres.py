@@ -70,14 +70,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "13: leases and schedules use the database's clock",
         (
             Edit(
-                "store/postgres/database.py",
-                "injected_clock=clock is not None",
-                "injected_clock=True",
-                "PostgresDatabase.__init__",
-            ),
-            Edit(
                 "store/postgres/transaction.py",
-                "None if clock is None else clock()",
+                "told[0] if clock is None else clock()",
                 '__import__("time").time_ns() // 1_000 if clock is None else clock()',
                 "PostgresTransaction.__init__",
             ),
@@ -204,7 +198,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "store/dialect.py",
                 '" AND xid < pg_snapshot_xmin(pg_current_snapshot())"',
                 '""',
-                "postgres",
+                "POSTGRES",
             ),
         ),
         (f"{HERE}::test_who_reads_the_events_in_order_misses_none_that_is_committed_late",),

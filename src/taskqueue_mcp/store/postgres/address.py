@@ -13,8 +13,15 @@ from taskqueue_mcp.errors import SettingsRefused
 OWN = ("pool", "schema", "hint", "prepare")
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 MOST_CONNECTIONS = 100
-GIVEN = {"application_name": "taskqueue-mcp"}
-"""What libpq is told unless the URL says something else."""
+GIVEN = {
+    "application_name": "taskqueue-mcp",
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+"""What libpq is told unless the URL says something else. A network that swallows everything is noticed in seconds; the
+operating system alone would wait for a quarter of an hour."""
 FIXED = {"client_encoding": "utf8"}
 """Whatever a role or a database has for its own."""
 

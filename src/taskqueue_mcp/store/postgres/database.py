@@ -12,7 +12,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from taskqueue_mcp.errors import Busy
-from taskqueue_mcp.store.dialect import postgres
+from taskqueue_mcp.store.dialect import POSTGRES
 from taskqueue_mcp.store.postgres import address as addresses
 from taskqueue_mcp.store.postgres import faults, opening
 from taskqueue_mcp.store.postgres.committing import Committer
@@ -40,7 +40,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str, *, clock: Callable[[], int] | None = None) -> None:
         self.address = addresses.read(url)
-        self.dialect = postgres(injected_clock=clock is not None)
+        self.dialect = POSTGRES
         with opening.connect(self.address) as wire:
             self.server = opening.check(wire, self.address)
             opening.bring_up_to_date(wire, self.address, self.dialect)

@@ -69,7 +69,8 @@ def translate(error: BaseException, address: Address) -> BaseException:
     if isinstance(error, Unknown):
         found = Busy(
             f"the connection to {place} was lost in the middle of a commit, so whether it was stored is not known; "
-            "call again with the same idempotency_key, claim_id, lease or seq: that is always safe"
+            "call again with the same idempotency_key, claim_id, lease or seq: that is always safe",
+            stored="unknown",
         )
     elif isinstance(error, PoolTimeout):
         found = Busy(

@@ -29,6 +29,8 @@ class Gathered(NamedTuple):
 
     text: str
     names: tuple[str, ...]
+    timed: bool
+    """Whether the clock follows the lists."""
 
 
 def tables_of(text: str) -> frozenset[str]:
@@ -52,9 +54,11 @@ def gather(text: str, types: Mapping[tuple[str, str], str]) -> Gathered | None:
     else:
         return None
     found = [types.get((table, of.get(name, ""))) for name in names]
-    if None in found or ":now" in text:
+    if None in found:
         return None
     lists = ", ".join(f"CAST(${number} AS {type_}[])" for number, type_ in enumerate(found, 1))
     fields = ", ".join(f"of_{name}" for name in names)
-    body = NAME.sub(lambda match: f"given.of_{match[1]}", body)
-    return Gathered(body.replace("{rows}", f"unnest({lists}) AS given ({fields})"), tuple(names))
+    now = f"CAST(${len(names) + 1} AS BIGINT)"
+    body = NAME.sub(lambda match: now if match[1] == "now" else f"given.of_{match[1]}", body)
+    rows = f"unnest({lists}) AS given ({fields})"
+    return Gathered(body.replace("{rows}", rows), tuple(names), now in body)

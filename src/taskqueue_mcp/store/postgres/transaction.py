@@ -73,7 +73,6 @@ class PostgresTransaction:
     __slots__ = (
         "_compile",
         "_cursor",
-        "_injected",
         "_posted",
         "_posted_rows",
         "_statements",
@@ -99,8 +98,7 @@ class PostgresTransaction:
             pass
         told = cursor.fetchone()
         assert told is not None  # noqa: S101 - a SELECT of one value
-        self._injected = None if clock is None else clock()
-        self.now: int = told[0] if self._injected is None else self._injected
+        self.now: int = told[0] if clock is None else clock()
         self._cursor = RawCursor[Row](wire)
         self.dialect = dialect
         self._compile = dialect.compile
@@ -149,8 +147,8 @@ class PostgresTransaction:
                 for params in rows:
                     self._execute(sql, params)
             else:
-                text, names = gathered
-                self._cursor.execute(text, tuple([params[name] for params in rows] for name in names))
+                values: list[Any] = [[params[name] for params in rows] for name in gathered.names]
+                self._cursor.execute(gathered.text, [*values, self.now] if gathered.timed else values)
 
     def run_many(self, sql: str, rows: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
@@ -169,6 +167,6 @@ class PostgresTransaction:
         text, pick, timed, writes = self._compile(sql)
         values: tuple[Any, ...] = pick(params)
         if timed:
-            values = (*values, self._injected)
+            values = (*values, self.now)
         self.wrote = self.wrote or writes
         self._cursor.execute(text.encode(), values)
