@@ -13,6 +13,7 @@ import pytest
 from taskqueue_mcp.model import Status
 from taskqueue_mcp.store import keeping
 from taskqueue_mcp.taskqueue import (
+    Claim,
     ClaimRequest,
     Completion,
     Update,
@@ -202,14 +203,22 @@ async def test_a_claim_that_is_made_twice_at_once_takes_one_task(
     assert len(await desk.ready()) == 1
 
 
-async def test_the_only_task_is_told_to_a_claim_that_is_made_twice_at_once(
-    desk: Desk, rival: Database, wire: psycopg.Connection[Any]
-) -> None:
+async def test_the_only_task_is_told_to_a_parked_claim_that_is_made_twice_at_once(desk: Desk, rival: Database) -> None:
     await desk.create()
     request = ClaimRequest(claim_id="c1")
     work = partial(claiming.claim, rules=desk.queue.rules, caller=CLAUDE, request=request)
-    again = await while_uncommitted(wire, rival, work, lambda: desk.take(claim_id="c1"))
-    assert again.answer().redelivered
+    again: list[Claim | None] = []
+
+    async def wait() -> None:
+        again.append(await desk.queue.claim_when_ready(CLAUDE, request, 10))
+
+    async with anyio.create_task_group() as group, uncommitted(rival, work) as first:
+        group.start_soon(wait)
+        while not desk.queue.waiters._waiting:
+            await anyio.sleep(0.002)
+    assert again[0] is not None
+    assert again[0].redelivered
+    assert again[0].lease == first[0].lease
 
 
 async def test_a_task_that_is_claimed_twice_at_once_by_its_id_is_handed_to_both(

@@ -128,7 +128,6 @@ SQLITE = Dialect(
         "lock": "",
         "lock_tasks": "",
         "share": "",
-        "twins_in_turn": "1",
         "skip_locked": "",
         "columns": "SELECT name FROM pragma_table_info(:name)",
         "xid": "0",
@@ -211,7 +210,6 @@ POSTGRES = Dialect(
         "lock_tasks": "FOR UPDATE OF tasks",
         # Keeps a task from ending, for whatever ends one locks it whole first, and lets it be claimed.
         "share": "FOR KEY SHARE",
-        "twins_in_turn": "(SELECT pg_advisory_xact_lock(hashtextextended(:claim_id, 0))) IS NOT NULL",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "columns": "SELECT column_name FROM information_schema.columns"
         " WHERE table_schema = current_schema() AND table_name = :name ORDER BY ordinal_position",

@@ -136,7 +136,7 @@ SELECT id FROM tasks
 
 BY_CLAIM = f"""
 SELECT {TASK} FROM tasks
- WHERE {{twins_in_turn}} AND status = 'in_progress' AND claim_id = :claim_id AND lease_principal = :principal
+ WHERE status = 'in_progress' AND claim_id = :claim_id AND lease_principal = :principal
 """
 
 BY_KEY = f"SELECT request_hash, {TASK} FROM tasks WHERE created_by = :principal AND idempotency_key = :key"
@@ -417,10 +417,7 @@ def untouched(transaction: Transaction, principal: str, worker: str, window_seco
 
 
 def by_claim(transaction: Transaction, principal: str, claim_id: str) -> Task | None:
-    """Return the task that is held under this claim id, as far as was committed when this was asked.
-
-    Another call with this id that is under way is waited for, so whoever asks again then sees what came of it.
-    """
+    """Return the task that is held under this claim id."""
     row = transaction.first(BY_CLAIM, {"principal": principal, "claim_id": claim_id})
     return None if row is None else as_task(row)
 
