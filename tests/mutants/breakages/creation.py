@@ -19,7 +19,7 @@ MUTANTS = (
         "an-idempotency-key-is-ignored",
         IDEMPOTENT_CREATE,
         (
-            Edit("taskqueue/creating.py", "if new.idempotency_key is not None:", "if new is None:", "create"),
+            Edit("taskqueue/creating.py", "if new.idempotency_key is None:", "if new is not None:", "made_before"),
             Edit(
                 "store/migrations/0001_queue.sql",
                 "CREATE UNIQUE INDEX tasks_one_per_key",
