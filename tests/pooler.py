@@ -22,6 +22,7 @@ SETTINGS = {
     "max_client_conn": "1000",
     "default_pool_size": "20",
     "server_idle_timeout": "5",
+    "query_wait_timeout": "1",  # else a call hangs for two minutes when the database is away
     "server_login_retry": "0.1",
     "listen_addr": "127.0.0.1",
 }

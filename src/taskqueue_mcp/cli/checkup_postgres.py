@@ -26,8 +26,12 @@ def findings(health: Health) -> Iterator[Finding]:
     yield _schema(health)
     yield _durability(health)
     if health.pooled:
-        yield Finding("pooler", "ok", "a pooler stands between: nothing is prepared (?prepare) or hinted (?hint), and "
-                      "what other servers do is looked for every 20 to 100 ms")  # fmt: skip
+        text = (
+            "a pooler stands between: nothing is prepared (?prepare) or hinted (?hint), and what other servers do is "
+            "looked for every 20 to 100 ms"
+        )
+        do = "see that its query_wait_timeout is a few seconds, or calls hang while the database is away"
+        yield Finding("pooler", "ok", text, do)
     yield _connections(health)
     yield from _rows(health)
     yield _clock(health)
