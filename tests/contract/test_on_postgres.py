@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import psycopg
 import pytest
 
 from taskqueue_mcp.errors import Busy, InvalidInput
@@ -17,7 +15,9 @@ from tests.clock import micros
 from tests.contract.desk import Desk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+
+    import psycopg
 
     from taskqueue_mcp.store import Database, Transaction
     from tests.clock import Clock
@@ -40,13 +40,6 @@ RECORD = """
 INSERT INTO taskqueue.events (subject, subject_id, seq, kind, principal, at)
 VALUES ('schedule', 7, 1, 'late', 'taskqueue', 1)
 """
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """Another program's connection to the same database."""
-    with closing(psycopg.connect(database_url, autocommit=True)) as connection:
-        yield connection
 
 
 @pytest.fixture

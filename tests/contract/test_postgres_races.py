@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import psycopg
 import pytest
 
 from taskqueue_mcp.model import Status
@@ -28,7 +26,7 @@ from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, Desk
 from tests.contract.interleaving import Meanwhile, create, uncommitted, while_uncommitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import psycopg
 
     from taskqueue_mcp.store import Database, Transaction
     from tests.clock import Clock
@@ -39,24 +37,6 @@ pytestmark = pytest.mark.engines("postgres")
 MONTH = 31 * 86_400
 KEPT = 30 * 86_400 * 1_000_000
 LINE = {"serial_key": "till"}
-
-
-@pytest.fixture
-def wire(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """Another program's connection to the same database."""
-    with closing(psycopg.connect(database_url, autocommit=True)) as connection:
-        yield connection
-
-
-@pytest.fixture
-async def desk(open_queue: OpenQueue, clock: Clock) -> Desk:
-    return Desk(open_queue(), clock)
-
-
-@pytest.fixture
-async def rival(open_queue: OpenQueue) -> Database:
-    """The database of another server."""
-    return open_queue().database
 
 
 # --- works of one commit
@@ -143,6 +123,14 @@ async def test_a_claim_takes_what_a_new_task_is_just_made_to_depend_on(
     assert (await desk.task(task.id + 1)).blockers == 1
     await desk.complete(claim)
     assert await desk.ready() == [task.id + 1]
+
+
+async def test_a_claim_locks_no_task_but_its_own(open_queue: OpenQueue, desk: Desk, rival: Database) -> None:
+    made = [(await desk.create(queue=queue)).id for queue in ("first", "second", "third")]
+    claim = partial(claiming.claim, rules=desk.queue.rules, caller=CODEX, request=ClaimRequest())
+    async with uncommitted(rival, claim) as one, uncommitted(open_queue().database, claim) as other:
+        assert (await desk.take()).task.id == made[2]
+    assert [claims[0].task.id for claims in (one, other)] == made[:2]
 
 
 async def test_a_claim_takes_the_head_of_a_line_that_another_task_is_just_joining(

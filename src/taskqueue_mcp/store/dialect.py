@@ -153,14 +153,15 @@ SQLITE = Dialect(
 
 def _next_in_postgres(column: str, queues: str) -> str:
     # Two steps, for the planner would sort all ready tasks: which queue (and type) has the earliest head, then the
-    # first of its tasks that nobody else is just claiming. When others are claiming all of those, the first free one
-    # of each queue is locked, and the earliest of them taken.
+    # first of its tasks that nobody else is just claiming. When others are claiming all of those, that of the queue
+    # with the next head, and so on; what is found in a queue is locked, so it looks no further than it has to.
     columns = "queue" if column == "any" else f"queue, {column}"
     head = ", ".join("head." + name for name in columns.split(", "))
+    first = f"SELECT first.id FROM head CROSS JOIN LATERAL ({_line(column, head, reach='1', lock=PASSING)}) AS first"
+    next_, all_ = _walked(column, queues, columns), _walked(column, queues, columns, of_all="ALL")
     return f"""SELECT coalesce(
-              (WITH head AS MATERIALIZED ({_walked(column, queues, columns, reach="1")})
-               SELECT first.id FROM head CROSS JOIN LATERAL ({_line(column, head, reach="1", lock=PASSING)}) AS first),
-              ({_walked(column, queues, "id", reach="1", lock=PASSING)}))"""
+              (WITH head AS MATERIALIZED ({next_}) {first}),
+              (WITH head AS MATERIALIZED ({all_}) {first} LIMIT 1))"""
 
 
 def _ready_in_postgres(column: str, queues: str) -> str:
@@ -168,16 +169,16 @@ def _ready_in_postgres(column: str, queues: str) -> str:
     return f"id = ANY(ARRAY({_walked(column, queues, 'id', after=after, reach=':reach')}))"
 
 
-def _walked(column: str, queues: str, columns: str, *, reach: str, after: str = "", lock: str = "") -> str:
+def _walked(column: str, queues: str, columns: str, *, reach: str = "1", after: str = "", of_all: str = "") -> str:
     """Walk each queue (and type) in order, and merge what was found."""
     wanted = "" if column == "any" else " CROSS JOIN unnest(CAST(:wanted AS text[])) AS sought (value)"
     which = "queues.name" if column == "any" else "queues.name, sought.value"
     named = "" if queues == "any" else " AND {among:queues.name:queues}"
-    line = _line(column, which, reach=reach, after=after, lock=lock)
+    line = _line(column, which, reach=reach, after=after)
     return f"""SELECT {", ".join("walked." + name for name in columns.split(", "))}
                FROM queues{wanted} CROSS JOIN LATERAL ({line}) AS walked
               WHERE queues.state <> 'paused'{named}
-              ORDER BY walked.sort_at, walked.id LIMIT {reach}"""
+              ORDER BY walked.sort_at, walked.id LIMIT {of_all or reach}"""
 
 
 def _line(column: str, which: str, *, reach: str, after: str = "", lock: str = "") -> str:

@@ -266,8 +266,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "store/dialect.py",
-                '"id", reach="1", lock=PASSING)}',
-                '"id", reach="0", lock=PASSING)}',
+                "{first} LIMIT 1)",
+                "{first} LIMIT 0)",
                 "_next_in_postgres",
             ),
         ),
@@ -280,8 +280,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "store/dialect.py",
-                'head, reach="1", lock=PASSING',
-                'head, reach="1", lock=" FOR UPDATE"',
+                "head, reach='1', lock=PASSING",
+                "head, reach='1', lock=' FOR NO KEY UPDATE'",
                 "_next_in_postgres",
             ),
         ),
