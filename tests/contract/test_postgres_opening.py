@@ -294,6 +294,17 @@ def test_a_pooler_is_noticed_and_what_needs_a_session_is_off(cluster: Cluster, d
         opened.close_now()
 
 
+def test_no_statement_is_compiled_whatever_the_server_would_do(cluster: Cluster, database: str) -> None:
+    with cluster.admin() as wire:
+        wire.execute(f"ALTER DATABASE {database} SET jit = on")
+        wire.execute(f"ALTER DATABASE {database} SET jit_above_cost = 0")
+    opened = open_database(cluster.url(database))
+    asked = "SELECT current_setting('jit')"
+    assert opened.read_now(lambda transaction: transaction.first(asked)) == ("off",)
+    assert opened.write_now(lambda transaction: transaction.first(asked)) == ("off",)
+    opened.close_now()
+
+
 # --- gone in the middle of it
 
 
