@@ -20,7 +20,7 @@ Wire = Connection[Row]
 
 TIMEOUTS = {"statement_timeout": "15s", "idle_in_transaction_session_timeout": "30s"}
 LOCK_TIMEOUT, SHORT_LOCK_TIMEOUT = "4s", "200ms"
-INDEXES = {"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"}
+INDEXES = {"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_incremental_sort": "off", "jit": "off"}
 """Every statement of ours walks an index in its order. In a queue that has just filled the planner has no statistics
 yet, takes a status for rare, and would collect and sort all ready tasks. Before version 18 what is off is told to it as
 a huge cost, and for that it would compile each claim, which takes a third of a second."""
