@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.store import Database, Transaction
     from taskqueue_mcp.taskqueue import Claim
+    from tests.clock import Clock
 
 pytestmark = pytest.mark.engines("postgres")
 
@@ -83,6 +84,15 @@ async def test_a_task_that_is_retried_while_what_it_depends_on_completes_is_read
     retry = partial(answering.answer, caller=OWNER, task_id=task.id, action="retry", text=None)
     (await while_uncommitted(wire, rival, retry, lambda: desk.complete(claim))).answer()
     assert await desk.ready() == [task.id]
+
+
+async def test_a_server_whose_clock_is_behind_lets_go_what_was_to_run_at_once(desk: Desk, clock: Clock) -> None:
+    claim = await desk.start()
+    clock.advance(5)
+    task = await desk.create(depends_on=(claim.task.id,))
+    clock.advance(-5)
+    await desk.complete(claim)
+    assert (await desk.task(task)).status is Status.READY
 
 
 # --- lines

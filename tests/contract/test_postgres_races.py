@@ -294,3 +294,30 @@ async def test_an_event_that_was_under_way_when_the_watch_began_is_heard(desk: D
         while ("task", str(claim.task.id)) not in heard:
             await anyio.sleep(0.005)
     stop()
+
+
+async def test_news_of_a_database_that_was_restored_are_heard(
+    desk: Desk, rival: Database, wire: psycopg.Connection[Any]
+) -> None:
+    heard: set[tuple[str, str]] = set()
+    news = anyio.Event()
+
+    def hear(signals: frozenset[tuple[str, str]] | None) -> None:
+        nonlocal news
+        heard.update(signals or ())
+        news.set()
+        news = anyio.Event()
+
+    for _ in range(5):
+        await desk.create()
+    stop = desk.queue.database.listen(hear, needed=lambda: True)
+    with anyio.fail_after(10):
+        await news.wait()
+        wire.execute("TRUNCATE taskqueue.events RESTART IDENTITY")
+        wire.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%watch'")
+        await news.wait()
+        while ("task", "6") not in heard:
+            await anyio.sleep(0.01)
+            if not await desk.rows("SELECT 1 FROM tasks WHERE id = 6"):
+                await rival.write(create(rules=desk.queue.rules))
+    stop()

@@ -96,7 +96,8 @@ def is_timed(task: Task) -> bool:
 
 
 def _is_due(task: Task, now: int) -> bool:
-    return is_timed(task) and task.run_at <= now
+    # What was to run at once is due, though another server's clock or transaction was a little ahead of this one's.
+    return is_timed(task) and task.run_at <= max(now, task.created_at)
 
 
 def _make_ready(transaction: Transaction, task: Task) -> Task:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from taskqueue_mcp import checks
-from taskqueue_mcp.errors import Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError
+from taskqueue_mcp.errors import Busy, Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError
 from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
 from taskqueue_mcp.store import attempts, keeping, lists, schedules
 from taskqueue_mcp.store import tasks as task_store
@@ -77,7 +77,11 @@ class TaskQueue:
         self._rates.spend(caller.name)
         try:
             return await self._write(partial(creating.create, rules=self.rules, caller=caller, new=new))
+        except Busy:
+            raise
         except TaskQueueError:
+            if new.idempotency_key is None:
+                raise
             # The same call may have been under way, and its task be what this one found no room for.
             made = await self.database.read(partial(creating.made_before, caller=caller, new=new))
             if made is None:

@@ -101,6 +101,7 @@ class Watch:
                 self._hear(None)
 
     async def _follow(self, wire: psycopg.AsyncConnection[Any]) -> None:
+        self._top, self._gaps = -1, {}  # the database may have been restored since
         if self._hints is not None:
             await wire.execute(f"LISTEN {CHANNEL.format(self._address.schema)}")
         pause, looked_at, hinted = SOONEST, 0.0, False
