@@ -17,8 +17,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from taskqueue_mcp import app
 from taskqueue_mcp.cli import main
 from taskqueue_mcp.errors import Busy, DatabaseRefused, SettingsRefused
+from taskqueue_mcp.settings import load_settings
 from taskqueue_mcp.store import migrate, open_database
 from taskqueue_mcp.store.opening import examine, schema_number, shown
 from taskqueue_mcp.store.postgres import PostgresDatabase, faults
@@ -332,6 +334,21 @@ async def test_a_database_that_goes_and_comes_back_costs_only_the_calls_meanwhil
     assert (await desk.complete(claim)).status.value == "completed"
     assert (await desk.take()).task.id == task.id
     assert await desk.rows("SELECT count(*) FROM tasks") == [(2,)]
+
+
+async def test_a_probe_is_told_within_a_second_that_the_database_is_away(cluster: Cluster, database: str) -> None:
+    async with app.opened(load_settings(database=cluster.url(database))) as opened:
+        assert await app._ready(opened) == {"database": True, "taking calls": True}
+        await anyio.to_thread.run_sync(cluster.stop)
+        try:
+            begun = time.monotonic()
+            assert await app._ready(opened) == {"database": False, "taking calls": True}
+            assert time.monotonic() - begun < 3  # 0.8 s, on a machine that has nothing else to do
+        finally:
+            await anyio.to_thread.run_sync(cluster.start)
+        with anyio.fail_after(20):
+            while not (await app._ready(opened))["database"]:
+                await anyio.sleep(0.05)
 
 
 async def test_a_claim_that_is_parked_while_the_database_goes_wakes_afterwards(
