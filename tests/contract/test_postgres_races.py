@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from taskqueue_mcp.errors import Busy
 from taskqueue_mcp.model import Status
-from taskqueue_mcp.store import keeping
+from taskqueue_mcp.store import keeping, open_database
+from taskqueue_mcp.store.postgres import faults
 from taskqueue_mcp.taskqueue import (
     Claim,
     ClaimRequest,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store import Database, Transaction
     from tests.clock import Clock
     from tests.conftest import OpenQueue
+    from tests.postgres import Cluster
 
 pytestmark = pytest.mark.engines("postgres")
 
@@ -88,6 +91,30 @@ async def test_a_work_that_waits_for_a_lock_holds_nobody_else_up(desk: Desk, wir
                     await each.done.wait()
                 assert not calls[0].done.is_set()
     assert {each.answer().status for each in calls} == {Status.COMPLETED}
+
+
+async def test_many_calls_are_answered_in_time_while_the_database_is_away(
+    database_url: str, cluster: Cluster, wire: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "PATIENCE", 0.5)
+    database = open_database(database_url)
+    calls = [Meanwhile() for _ in range(100)]
+    name = wire.info.dbname
+    with cluster.admin() as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                for each in calls:
+                    group.start_soon(each.run, partial(database.write, lambda transaction: transaction.now))
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert {type(each.error) for each in calls} == {Busy}
+    back = Meanwhile()
+    with anyio.fail_after(5):
+        while back.error is not None or not back.done.is_set():
+            back = Meanwhile()
+            await back.run(partial(database.write, lambda transaction: transaction.now))
+    await database.close()
 
 
 # --- housekeeping

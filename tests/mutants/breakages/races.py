@@ -39,6 +39,20 @@ MUTANTS: tuple[Mutant, ...] = (
         ON_POSTGRES,
     ),
     Mutant(
+        "on-postgres-calls-wait-one-after-the-other-while-the-database-is-away",
+        "a call is answered within its patience",
+        (
+            Edit(
+                "store/postgres/committing.py",
+                "timeout=max(left, SHORTEST_WAIT)",
+                "timeout=max(left, faults.PATIENCE)",
+                "Committer._connection",
+            ),
+        ),
+        (f"{RACES}::test_many_calls_are_answered_in_time_while_the_database_is_away",),
+        ON_POSTGRES,
+    ),
+    Mutant(
         "on-postgres-housekeeping-deletes-a-task-that-is-retried",
         "2: an accepted task runs until it is final",
         (Edit("store/keeping.py", "LIMIT :limit {skip_locked}", "LIMIT :limit", "OLD_TASKS"),),

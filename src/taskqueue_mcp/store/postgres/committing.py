@@ -14,6 +14,7 @@ from taskqueue_mcp.store.postgres.transaction import SHORT_LOCK_TIMEOUT, Postgre
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from psycopg_pool import ConnectionPool
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.queues import Count
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
+SHORTEST_WAIT = 0.05
 MOST_CONFLICTS = 8
 """How often a work is run that others are in the way of."""
 
@@ -68,8 +70,9 @@ class Committer:
                 for waiting in works:
                     self._fail(waiting, error)
                 return []
-            except Exception:  # noqa: BLE001, S110 - whatever it is, it is told to the work that it belongs to
-                pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the work that it belongs to
+                if faults.is_gone(error):
+                    return works
             else:
                 return []
             return [waiting for waiting in works if not self._soon(waiting)]
@@ -91,7 +94,7 @@ class Committer:
         return []
 
     def _look(self, works: list[Waiting]) -> None:
-        with self._pool.connection() as wire:
+        with self._connection(works) as wire:
             transaction = self._begin(wire, self._read, {})
             try:
                 for waiting in works:
@@ -100,7 +103,7 @@ class Committer:
                 _roll_back(wire)
 
     def _together(self, works: list[Waiting]) -> None:
-        with self._pool.connection() as wire:
+        with self._connection(works) as wire:
             try:
                 counts: dict[str, Count] = {}
                 transaction = self._begin(wire, self._hurry, counts)
@@ -133,7 +136,7 @@ class Committer:
         return True
 
     def _commit_one(self, waiting: Waiting, begin: str) -> None:
-        with self._pool.connection() as wire:
+        with self._connection([waiting]) as wire:
             try:
                 transaction = self._begin(wire, begin, {})
                 if _do(waiting, transaction):
@@ -160,6 +163,11 @@ class Committer:
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 return
+
+    def _connection(self, works: list[Waiting]) -> AbstractContextManager[Wire]:
+        """Wait for a connection for no longer than the works have time."""
+        left = min(waiting.deadline for waiting in works) - time.monotonic()
+        return self._pool.connection(timeout=max(left, SHORTEST_WAIT))
 
     def _begin(self, wire: Wire, begin: str, counts: dict[str, Count]) -> PostgresTransaction:
         return PostgresTransaction(wire, self._dialect, self._statements, begin, self._clock, counts)

@@ -33,6 +33,8 @@ UNBOUNDED = 1 << 62
 PREPARED_AFTER = 2
 """How often a statement runs on a connection before it is prepared there."""
 CLOSE_SECONDS = 2.0
+RECONNECT_SECONDS = 1.0
+"""How long the pool goes on trying to connect by itself, with growing pauses: calls begin it anew, without a pause."""
 
 
 class PostgresDatabase:
@@ -56,6 +58,7 @@ class PostgresDatabase:
             configure=prepare,
             timeout=faults.PATIENCE,
             max_idle=300.0,
+            reconnect_timeout=RECONNECT_SECONDS,
             open=False,
         )
         self._pool.open()
