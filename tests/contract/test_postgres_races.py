@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from taskqueue_mcp.errors import Busy
 from taskqueue_mcp.model import Status
-from taskqueue_mcp.store import keeping, open_database
-from taskqueue_mcp.store.postgres import faults
+from taskqueue_mcp.store import keeping
 from taskqueue_mcp.taskqueue import (
     Claim,
     ClaimRequest,
@@ -24,97 +22,21 @@ from taskqueue_mcp.taskqueue import (
     settling,
 )
 from taskqueue_mcp.taskqueue.limits import Limits
-from tests.contract.desk import CLAUDE, CODEX, GEMINI, OWNER, Desk
-from tests.contract.interleaving import Meanwhile, create, uncommitted, while_uncommitted
+from tests.contract.desk import CLAUDE, CODEX, OWNER, Desk
+from tests.contract.interleaving import create, uncommitted, while_uncommitted
 
 if TYPE_CHECKING:
     import psycopg
 
-    from taskqueue_mcp.store import Database, Transaction
+    from taskqueue_mcp.store import Database
     from tests.clock import Clock
     from tests.conftest import OpenQueue
-    from tests.postgres import Cluster
 
 pytestmark = pytest.mark.engines("postgres")
 
 MONTH = 31 * 86_400
 KEPT = 30 * 86_400 * 1_000_000
 LINE = {"serial_key": "till"}
-
-
-# --- works of one commit
-
-
-async def test_a_task_that_is_claimed_and_cancelled_in_one_commit_can_be_claimed_again(desk: Desk) -> None:
-    first = await desk.start("first")
-    second = await desk.create("second")
-    rules = desk.queue.rules
-
-    def together(transaction: Transaction) -> None:
-        settling.complete(transaction, rules, CLAUDE, Completion(first.lease))
-        claimed = claiming.claim(transaction, rules, CODEX, ClaimRequest())
-        assert claimed is not None
-        answering.cancel(transaction, rules, GEMINI, second.id, None)
-
-    await desk.queue.database.write(together)
-    assert [each.outcome for each in (await desk.detail(second)).attempts] == ["cancelled"]
-    await desk.decide(second, "retry")
-    assert (await desk.take()).task.attempt == 2
-
-
-async def test_a_work_that_cannot_be_sent_fails_alone(desk: Desk) -> None:
-    calls = [Meanwhile() for _ in range(8)]
-
-    def entering(number: int, transaction: Transaction) -> int:
-        name = "\ud800" if number == 1 else f"q{number}"
-        transaction.post("INSERT INTO queues (name) VALUES (:name)", {"name": name})
-        return number
-
-    async with anyio.create_task_group() as group:
-        for number, each in enumerate(calls):
-            group.start_soon(each.run, partial(desk.queue.database.write, partial(entering, number)))
-    assert isinstance(calls.pop(1).error, UnicodeEncodeError)
-    assert [each.answer() for each in calls] == [0, 2, 3, 4, 5, 6, 7]
-    assert await desk.rows("SELECT count(*) FROM queues") == [(7,)]
-
-
-async def test_a_work_that_waits_for_a_lock_holds_nobody_else_up(desk: Desk, wire: psycopg.Connection[Any]) -> None:
-    claims = [await desk.start(f"task {number}") for number in range(6)]
-    calls = [Meanwhile() for _ in claims]
-    with anyio.fail_after(3.5):  # a lock is waited for for four seconds
-        async with anyio.create_task_group() as group:
-            with wire.transaction():
-                wire.execute("SELECT 1 FROM taskqueue.tasks WHERE id = %s FOR UPDATE", (claims[0].task.id,))
-                for claim, each in zip(claims, calls, strict=True):
-                    group.start_soon(each.run, partial(desk.complete, claim))
-                for each in calls[1:]:
-                    await each.done.wait()
-                assert not calls[0].done.is_set()
-    assert {each.answer().status for each in calls} == {Status.COMPLETED}
-
-
-async def test_many_calls_are_answered_in_time_while_the_database_is_away(
-    database_url: str, cluster: Cluster, wire: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "PATIENCE", 0.5)
-    database = open_database(database_url)
-    calls = [Meanwhile() for _ in range(100)]
-    name = wire.info.dbname
-    with cluster.admin() as admin:
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as group:
-                for each in calls:
-                    group.start_soon(each.run, partial(database.write, lambda transaction: transaction.now))
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    assert {type(each.error) for each in calls} == {Busy}
-    back = Meanwhile()
-    with anyio.fail_after(5):
-        while back.error is not None or not back.done.is_set():
-            back = Meanwhile()
-            await back.run(partial(database.write, lambda transaction: transaction.now))
-    await database.close()
 
 
 # --- housekeeping
@@ -292,59 +214,3 @@ async def test_two_servers_raise_an_alarm_once(desk: Desk, rival: Database, wire
     raising.answer()
     assert await desk.rows("SELECT count(*) FROM events WHERE kind = 'unclaimed'") == [(1,)]
     assert await desk.rows("SELECT count(*) FROM unclaimed_watch") == [(0,)]
-
-
-# --- what others commit
-
-
-async def test_an_event_that_was_under_way_when_the_watch_began_is_heard(desk: Desk, rival: Database) -> None:
-    heard: set[tuple[str, str]] = set()
-    began = anyio.Event()
-
-    def hear(signals: frozenset[tuple[str, str]] | None) -> None:
-        heard.update(signals or ())
-        if signals is None:
-            began.set()
-
-    claim = await desk.start()
-    complete = partial(settling.complete, rules=desk.queue.rules, caller=CLAUDE, completion=Completion(claim.lease))
-
-    def sent(transaction: Transaction) -> None:
-        complete(transaction)
-        transaction.first("SELECT count(*) FROM events")  # the event has a position
-
-    with anyio.fail_after(10):
-        async with uncommitted(rival, sent):
-            await desk.create("another")
-            stop = desk.queue.database.listen(hear, needed=lambda: True)
-            await began.wait()
-        while ("task", str(claim.task.id)) not in heard:
-            await anyio.sleep(0.005)
-    stop()
-
-
-async def test_news_of_a_database_that_was_restored_are_heard(
-    desk: Desk, rival: Database, wire: psycopg.Connection[Any]
-) -> None:
-    heard: set[tuple[str, str]] = set()
-    news = anyio.Event()
-
-    def hear(signals: frozenset[tuple[str, str]] | None) -> None:
-        nonlocal news
-        heard.update(signals or ())
-        news.set()
-        news = anyio.Event()
-
-    for _ in range(5):
-        await desk.create()
-    stop = desk.queue.database.listen(hear, needed=lambda: True)
-    with anyio.fail_after(10):
-        await news.wait()
-        wire.execute("TRUNCATE taskqueue.events RESTART IDENTITY")
-        wire.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%watch'")
-        await news.wait()
-        while ("task", "6") not in heard:
-            await anyio.sleep(0.01)
-            if not await desk.rows("SELECT 1 FROM tasks WHERE id = 6"):
-                await rival.write(create(rules=desk.queue.rules))
-    stop()

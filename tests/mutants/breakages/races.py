@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRES, Edit, Mutant
 
 RACES = "contract/test_postgres_races.py"
+BATCHES = "contract/test_postgres_batches.py"
+NEWS = "contract/test_postgres_news.py"
 FOLLOWERS = "contract/test_postgres_followers.py"
 ON_POSTGRES = (POSTGRES,)
 SAFE = "10: repeating a call is always safe"
@@ -21,7 +23,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "PostgresTransaction.post",
             ),
         ),
-        (f"{RACES}::test_a_task_that_is_claimed_and_cancelled_in_one_commit_can_be_claimed_again",),
+        (f"{BATCHES}::test_a_task_that_is_claimed_and_cancelled_in_one_commit_can_be_claimed_again",),
         ON_POSTGRES,
     ),
     Mutant(
@@ -35,7 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "Committer.write",
             ),
         ),
-        (f"{RACES}::test_a_work_that_waits_for_a_lock_holds_nobody_else_up",),
+        (f"{BATCHES}::test_a_work_that_waits_for_a_lock_holds_nobody_else_up",),
         ON_POSTGRES,
     ),
     Mutant(
@@ -49,7 +51,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "Committer._connection",
             ),
         ),
-        (f"{RACES}::test_many_calls_are_answered_in_time_while_the_database_is_away",),
+        (f"{BATCHES}::test_many_calls_are_answered_in_time_while_the_database_is_away",),
         ON_POSTGRES,
     ),
     Mutant(
@@ -133,7 +135,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "on-postgres-what-was-under-way-when-the-watch-began-is-not-heard",
         "a commit may become visible after one with a higher position",
         (Edit("store/postgres/watching.py", "LIMIT {MOST_GAPS}", "LIMIT 1", "_news.__init__"),),
-        (f"{RACES}::test_an_event_that_was_under_way_when_the_watch_began_is_heard",),
+        (f"{NEWS}::test_an_event_that_was_under_way_when_the_watch_began_is_heard",),
         ON_POSTGRES,
     ),
     Mutant(
