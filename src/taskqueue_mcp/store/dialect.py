@@ -146,7 +146,7 @@ SQLITE = Dialect(
     picks={"next": _next_in_sqlite, "ready": _ready_in_sqlite},
     mark="?",
     as_list=json.dumps,
-    as_words=str,
+    as_words=words.as_one_text,
     match=words.match_in_sqlite,
 )
 

@@ -24,13 +24,18 @@ def of_query(search: str) -> tuple[list[str], bool]:
 
 
 def of_text(text: str) -> list[str]:
-    """Return the different words of a text as FTS5's tokenizer `unicode61` has them: small, without diacritics."""
+    """Return the different words of a text: small, and without diacritics."""
     return sorted({_plain(word)[:LONGEST] for word in WORD.findall(unicodedata.normalize("NFC", text))})
+
+
+def as_one_text(text: str) -> str:
+    """Return those words as FTS5 takes them: its own tokenizer keeps some diacritics."""
+    return " ".join(of_text(text))
 
 
 def match_in_sqlite(found: Sequence[str], prefix: bool) -> str:  # noqa: FBT001 - a field of the dialect
     """Return the FTS5 query."""
-    return " ".join(f'"{word}"' for word in found) + (" *" if prefix else "")
+    return " ".join(f'"{_plain(word)[:LONGEST]}"' for word in found) + (" *" if prefix else "")
 
 
 def match_in_postgres(found: Sequence[str], prefix: bool) -> str:  # noqa: FBT001 - a field of the dialect
@@ -40,4 +45,4 @@ def match_in_postgres(found: Sequence[str], prefix: bool) -> str:  # noqa: FBT00
 
 def _plain(word: str) -> str:
     bare = "".join(sign for sign in unicodedata.normalize("NFD", word) if not unicodedata.combining(sign))
-    return unicodedata.normalize("NFC", bare).lower()
+    return unicodedata.normalize("NFC", bare).casefold()
