@@ -58,12 +58,15 @@ class FrontEnd:
         self.lost = 0
 
     async def run(self, stop: anyio.Event) -> None:
-        """Create until told to stop, a task every few moments."""
-        while not stop.is_set():
+        """Create until told to stop, a task every few moments; the last call too is repeated until it is answered."""
+        answered = True
+        while not (stop.is_set() and answered):
             try:
                 async with self._connect() as client:
-                    while not stop.is_set():
+                    while not (stop.is_set() and answered):
+                        answered = False
                         await self._create(client, f"key-{len(self.accepted)}")
+                        answered = True
                         await anyio.sleep(0.02)
             except LOST:
                 self.lost += 1
