@@ -67,6 +67,7 @@ class Watch:
         self._top = -1
         self._gaps: dict[int, float] = {}
         self._counted_at = 0.0
+        self._checked_at = 0.0
         self._news = _news(address.schema)
         self._task = self.loop.create_task(self._run(), name="taskqueue-watch")
 
@@ -135,6 +136,7 @@ class Watch:
         rows = await cursor.fetchall()
         if not rows:
             self._forget()
+            await self._check(wire)
             return False
         self._note([row[0] for row in rows])
         if len(rows) >= MOST_NEWS:
@@ -142,6 +144,14 @@ class Watch:
         else:
             self._hear(_signals(rows))
         return True
+
+    async def _check(self, wire: psycopg.AsyncConnection[Any]) -> None:
+        """Begin anew when the log ends before what was seen of it: the database was restored."""
+        if time.monotonic() - self._checked_at >= IDLE:
+            self._checked_at = time.monotonic()
+            row = await (await wire.execute(self._news.end)).fetchone()
+            if row is not None and row[0] < self._top:
+                self._top, self._gaps = -1, {}
 
     def _note(self, positions: list[int]) -> None:
         for position in positions:
@@ -164,6 +174,7 @@ class Watch:
 class _news:  # noqa: N801 - a pair of statements
     def __init__(self, schema: str) -> None:
         self.last = f"SELECT position FROM {schema}.events ORDER BY position DESC LIMIT {MOST_GAPS}"
+        self.end = f"SELECT coalesce(max(position), 0) FROM {schema}.events"
         columns = "events.position, events.subject, events.subject_id, events.kind, tasks.queue, events.data"
         joined = f"{schema}.events LEFT JOIN {schema}.tasks ON events.subject = 'task' AND tasks.id = events.subject_id"
         self.since = f"""
