@@ -41,7 +41,7 @@ MUTANTS = (
             Edit(
                 "store/sqlite.py",
                 "rows = self.all(sql, params)\n        return rows[0] if rows else None",
-                "text, pick, timed = _numbered(sql)\n        values = pick(params)\n        return "
+                "text, pick, timed, _ = _compile(sql)\n        values = pick(params)\n        return "
                 "self._execute(text, (*values, self.now) if timed else values).fetchone()",
                 "SqliteTransaction.first",
             ),
