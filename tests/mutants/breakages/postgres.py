@@ -180,7 +180,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "on-postgres-news-of-other-servers-are-not-looked-for",
         "servers wake each other",
         (Edit("store/postgres/watching.py", "self._hear(_signals(rows))", "pass", "Watch._look"),),
-        ("contract/test_waiting.py::test_a_task_of_another_process_arrives",),
+        ("contract/test_postgres_news.py::test_news_of_a_database_that_was_restored_are_heard",),
         ON_POSTGRES,
     ),
     Mutant(
