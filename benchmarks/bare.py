@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysqlite3 import dbapi2 as sqlite
@@ -30,7 +31,7 @@ class Held(NamedTuple):
     lease_hash: str
 
 
-class Loop:
+class Loop(ABC):
     """A connection with the schema and the settings of ours."""
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
@@ -58,17 +59,17 @@ class Loop:
             self.count(-batch)
             run("COMMIT")
 
-    def count(self, added: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def count(self, added: int) -> None: ...
 
-    def create(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def create(self) -> None: ...
 
-    def claim(self, worker: str) -> Held:
-        raise NotImplementedError
+    @abstractmethod
+    def claim(self, worker: str) -> Held: ...
 
-    def complete(self, held: Held) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def complete(self, held: Held) -> None: ...
 
     def close(self) -> None:
         self._connection.close()

@@ -13,14 +13,14 @@ if OLDER not in sys.argv:
     sys.modules["sqlite3"] = pysqlite3  # the same library of SQLite under all of them, and under ours
 
 import huey  # noqa: E402 - after the line above
-import huey.storage  # noqa: E402
-import litequeue  # noqa: E402
-import persistqueue  # noqa: E402
-import persistqueue.serializers.json  # noqa: E402
+import huey.storage  # noqa: E402 - the same
+import litequeue  # noqa: E402 - the same
+import persistqueue  # noqa: E402 - the same
+import persistqueue.serializers.json  # noqa: E402 - the same
 
-from benchmarks.peers.asking import answer  # noqa: E402
-from benchmarks.peers.threads import share, timed  # noqa: E402
-from benchmarks.peers.work import SUMMARY, TASK, TASK_TEXT  # noqa: E402
+from benchmarks.peers.asking import answer  # noqa: E402 - the same
+from benchmarks.peers.threads import share, timed  # noqa: E402 - the same
+from benchmarks.peers.work import SUMMARY, TASK, TASK_TEXT  # noqa: E402 - the same
 
 LEVELS = {"off": 0, "normal": 1, "full": 2}
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp.store.sqlite import SqliteTransaction
+from taskqueue_mcp.store.sqlite_transaction import SqliteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

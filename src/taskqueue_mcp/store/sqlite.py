@@ -12,21 +12,23 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.errors import Busy, DatabaseRefused
 from taskqueue_mcp.store import faults, migrate, queues, startup
-from taskqueue_mcp.store.database import NOTHING, Params, Row, Signal, Work
 from taskqueue_mcp.store.dialect import SQLITE
+from taskqueue_mcp.store.sqlite_transaction import SqliteTransaction
 from taskqueue_mcp.store.turns import Turns
 from taskqueue_mcp.store.wakeups import Wakeups
+from taskqueue_mcp.store.works import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    from taskqueue_mcp.store.database import Signal, Work
     from taskqueue_mcp.store.inspection import Facts
     from taskqueue_mcp.store.queues import Count
 
@@ -41,96 +43,17 @@ PLANNER_HINT = ("tasks", "tasks_by_status", "1000000 500000 1")
 """What the planner is told: one status finds half of a million tasks. It would guess ten, take this index for
 every hot statement, and read all ready tasks in each claim."""
 
-# Without an adapter of its own the driver asks every None that it binds for `__conform__`: 0.7 us instead of 0.1.
-sqlite.register_adapter(type(None), lambda nothing: nothing)
-
-
-_compile = SQLITE.compile
-
 
 def wall_clock() -> int:
     """Return the machine's clock in microseconds since the epoch."""
     return time.time_ns() // 1_000
 
 
-class SqliteTransaction:
-    """The statements of one work. `now` is the injected clock, read once."""
-
-    dialect = SQLITE
-
-    __slots__ = ("_execute", "_executemany", "counts", "marks", "now", "signals")
-
-    def __init__(
-        self, connection: sqlite.Connection, now: int, signals: set[Signal], counts: dict[str, Count], marks: set[str]
-    ) -> None:
-        self._execute = connection.execute
-        self._executemany = connection.executemany
-        self.now = now
-        self.signals = signals
-        self.counts = counts
-        self.marks = marks
-
-    def first(self, sql: str, params: Params = NOTHING) -> Row | None:
-        """Run a statement to its end and return its first row, or None."""
-        rows = self.all(sql, params)
-        return rows[0] if rows else None
-
-    def all(self, sql: str, params: Params = NOTHING) -> list[Row]:
-        """Run a statement to its end and return its rows."""
-        text, pick, timed, _ = _compile(sql)
-        values = pick(params)
-        rows: list[Row] = self._execute(text, (*values, self.now) if timed else values).fetchall()
-        return rows
-
-    def run(self, sql: str, params: Params = NOTHING) -> int:
-        """Run a statement and return how many rows it changed."""
-        text, pick, timed, _ = _compile(sql)
-        values = pick(params)
-        count: int = self._execute(text, (*values, self.now) if timed else values).rowcount
-        return count
-
-    def post(self, sql: str, params: Params) -> None:
-        """Run a statement of which nothing is expected but its effect."""
-        text, pick, timed, _ = _compile(sql)
-        values = pick(params)
-        self._execute(text, (*values, self.now) if timed else values)
-
-    def run_many(self, sql: str, rows: Sequence[Params]) -> None:
-        """Run a statement once for each set of parameters."""
-        text, pick, timed, _ = _compile(sql)
-        found = map(pick, rows)
-        self._executemany(text, [(*values, self.now) for values in found] if timed else list(found))
-
-    def signal(self, subject: str, name: str) -> None:
-        """Wake whoever waits for this once the work is committed."""
-        self.signals.add((subject, name))
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A work that has been asked for and not yet answered."""
-
-    work: Work[Any]
-    future: asyncio.Future[Any] | None
-    deadline: float
-    result: Any = None
-    error: BaseException | None = None
-
-    def answer(self) -> None:
-        """Hand the outcome to whoever asked, unless they are gone."""
-        if self.future is None or self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
-
-
 @dataclass(slots=True)
 class _Batch:
     """Works that share a transaction, and what they signal."""
 
-    works: list[_Waiting]
+    works: list[Waiting]
     signals: set[Signal] = field(default_factory=set)
     counts: dict[str, Count] = field(default_factory=dict)
     marks: set[str] = field(default_factory=set)
@@ -164,7 +87,7 @@ class SqliteDatabase:
         self._synchronous = synchronous
         self._turns = Turns(path.with_name(path.name + "-turn"))
         self._listeners: list[Callable[[frozenset[Signal] | None], None]] = []
-        self._pending: list[_Waiting] = []
+        self._pending: list[Waiting] = []
         self._busy = False
         self._guard = threading.RLock()
         self._threads: ThreadPoolExecutor | None = None
@@ -206,7 +129,7 @@ class SqliteDatabase:
             raise Busy("the database is closed; call again when the server is back")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._pending.append(_Waiting(work, future, time.monotonic() + faults.PATIENCE))
+        self._pending.append(Waiting(work, future, time.monotonic() + faults.PATIENCE))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._flush)
@@ -214,7 +137,7 @@ class SqliteDatabase:
 
     def write_now(self, work: Work[T]) -> T:
         """Run `work` in a transaction of its own and return its result once it is durable."""
-        waiting = _Waiting(work, None, time.monotonic() + faults.PATIENCE)
+        waiting = Waiting(work, None, time.monotonic() + faults.PATIENCE)
         while (signals := self._try([waiting])) is None:
             if time.monotonic() >= waiting.deadline:
                 raise faults.held(self.path)
@@ -325,7 +248,7 @@ class SqliteDatabase:
             waiting.error = faults.held(self.path)
         self._answer(late, again_in=LOCKED_PAUSE)
 
-    def _answer(self, works: list[_Waiting], *, again_in: float = 0) -> None:
+    def _answer(self, works: list[Waiting], *, again_in: float = 0) -> None:
         for waiting in works:
             waiting.answer()
         if self._pending:
@@ -333,13 +256,13 @@ class SqliteDatabase:
         else:
             self._busy = False
 
-    def _try(self, works: list[_Waiting], *, held: bool = False) -> set[Signal] | None:
+    def _try(self, works: list[Waiting], *, held: bool = False) -> set[Signal] | None:
         """Commit `works` if the file is free and return what they signal; None when another process is writing."""
         with self._guard:
             if not held and not self._turns.try_take():
                 return None
             try:
-                batch = _Batch([waiting for waiting in works if not _gone(waiting)])
+                batch = _Batch([waiting for waiting in works if not waiting.gone])
                 try:
                     self._commit_together(batch)
                 except Undone:
@@ -393,7 +316,7 @@ class SqliteDatabase:
                 raise Undone from error
             self._fail(batch.works, error)
 
-    def _run(self, waiting: _Waiting, batch: _Batch, *, several: bool, apart: bool) -> None:
+    def _run(self, waiting: Waiting, batch: _Batch, *, several: bool, apart: bool) -> None:
         connection = self._connection
         own: set[Signal] = set()
         counts, marks = batch.counts.copy(), batch.marks.copy()
@@ -423,7 +346,7 @@ class SqliteDatabase:
             self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def _commit_alone(self, waiting: _Waiting, signals: set[Signal]) -> None:
+    def _commit_alone(self, waiting: Waiting, signals: set[Signal]) -> None:
         """Commit one work of a batch that was undone; those before it stay committed whatever happens to it."""
         alone = _Batch([waiting])
         try:
@@ -432,7 +355,7 @@ class SqliteDatabase:
             self._fail([waiting], error)
         signals |= alone.signals
 
-    def _fail(self, works: list[_Waiting], error: BaseException) -> None:
+    def _fail(self, works: list[Waiting], error: BaseException) -> None:
         for waiting in works:
             waiting.error = self._translate(error if waiting.error is None else waiting.error)
 
@@ -541,7 +464,3 @@ class SqliteDatabase:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(4, thread_name_prefix="taskqueue-store")
         return self._threads
-
-
-def _gone(waiting: _Waiting) -> bool:
-    return waiting.future is not None and waiting.future.cancelled()

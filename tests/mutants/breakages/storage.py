@@ -39,7 +39,7 @@ MUTANTS = (
             Edit("store/sqlite.py", '"BEGIN IMMEDIATE"', '"SELECT 1"', "SqliteDatabase._commit"),
             Edit("store/sqlite.py", 'connection.execute("COMMIT")', "pass", "SqliteDatabase._commit"),
             Edit(
-                "store/sqlite.py",
+                "store/sqlite_transaction.py",
                 "rows = self.all(sql, params)\n        return rows[0] if rows else None",
                 "text, pick, timed, _ = _compile(sql)\n        values = pick(params)\n        return "
                 "self._execute(text, (*values, self.now) if timed else values).fetchone()",

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.dialect import Dialect
     from taskqueue_mcp.store.postgres.address import Address
     from taskqueue_mcp.store.postgres.gathering import Types
-    from taskqueue_mcp.store.postgres.lanes import Waiting
     from taskqueue_mcp.store.postgres.transaction import Wire
     from taskqueue_mcp.store.queues import Count
+    from taskqueue_mcp.store.works import Waiting
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
 SHORTEST_WAIT = 0.05

@@ -16,9 +16,10 @@ from taskqueue_mcp.store.dialect import POSTGRES
 from taskqueue_mcp.store.postgres import address as addresses
 from taskqueue_mcp.store.postgres import faults, opening
 from taskqueue_mcp.store.postgres.committing import Committer
-from taskqueue_mcp.store.postgres.lanes import Lane, Waiting
+from taskqueue_mcp.store.postgres.lanes import Lane
 from taskqueue_mcp.store.postgres.transaction import prepare
 from taskqueue_mcp.store.postgres.watching import Hints, Watch
+from taskqueue_mcp.store.works import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor  # noqa: TC003 - the type of a public argument
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from taskqueue_mcp.store.works import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,32 +25,6 @@ SIDE_BY_SIDE = 2
 STUCK = 0.003
 """How long transactions run, in seconds, before one more starts beside them."""
 MOST_TOGETHER = 32
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A work that has been asked for and not yet answered."""
-
-    work: Work[Any]
-    future: asyncio.Future[Any] | None
-    deadline: float
-    result: Any = None
-    error: BaseException | None = None
-    signals: set[Signal] = field(default_factory=set)
-
-    @property
-    def gone(self) -> bool:
-        """Whether whoever asked has left before it began."""
-        return self.future is not None and self.future.cancelled()
-
-    def answer(self) -> None:
-        """Hand the outcome to whoever asked, unless they are gone."""
-        if self.future is None or self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
 
 
 class Lane:
