@@ -56,8 +56,8 @@ soak: $(VENV)/.dev ## Run the long tests: crashes, power cuts, clock jumps, full
 	@$(BIN)/python -m pytest -q --soak --timeout=0 --ignore=tests/examples $(ARGS)
 
 lock: $(VENV)/.dev ## Remake the locks from pyproject.toml (UPGRADE=1 takes the newest versions)
-	@$(COMPILE) pyproject.toml requirements/build.in -o requirements/run.txt
-	@$(COMPILE) pyproject.toml --extra postgres --group dev requirements/build.in requirements/dev.in \
+	@$(COMPILE) pyproject.toml --extra claude requirements/build.in -o requirements/run.txt
+	@$(COMPILE) pyproject.toml --extra all --group dev requirements/build.in requirements/dev.in \
 		-c requirements/run.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra examples -c requirements/dev.txt -o requirements/examples.txt
 	@$(COMPILE) requirements/peers.in -o requirements/peers.txt
