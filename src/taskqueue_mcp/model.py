@@ -301,5 +301,16 @@ class Returned:
     usage: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A person must say how it goes on; the answer comes with the next attempt."""
+
+    question: str
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
 Outcome = Completed | Failed | Returned
-"""What an attempt came to. Executors return one; `lifecycle` says what the task becomes."""
+"""What an attempt came to; `lifecycle` says what the task becomes."""
+
+Ended = Outcome | Asked
+"""What an executor returns."""

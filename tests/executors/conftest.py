@@ -45,6 +45,7 @@ def make_run(tmp_path: Path, log: list[str]) -> MakeRun:
             "procedure": None,
             "inputs": [],
             "earlier_attempts": [],
+            "answers": [],
             "due_date": date(2026, 11, 20),
             "now": datetime(2026, 11, 20, 6, 5, 9, tzinfo=UTC),
             "zone": ZoneInfo("Europe/Berlin"),

@@ -16,7 +16,8 @@ from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures.folder import ProcedureFolder
-from taskqueue_mcp.settings import LimitSettings, Settings, WorkerSettings, config_file
+from taskqueue_mcp.settings import LimitSettings, Settings, config_file
+from taskqueue_mcp.settings.worker import WorkerSettings
 from taskqueue_mcp.store import startup
 from taskqueue_mcp.store.opening import examine, is_postgres, shown, sqlite_file
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from taskqueue_mcp.model import Outcome
+    from taskqueue_mcp.model import Ended
     from taskqueue_mcp.outputs.folder import OutputFolder
     from taskqueue_mcp.procedures.parsing import Procedure
 
@@ -40,11 +40,11 @@ class Progress(Protocol):
 class Run:
     """What an executor may know of the attempt that it carries out. It never sees the store.
 
-    `task` is the claimed task as plain JSON, `inputs` the results of the tasks it depended on and
-    `earlier_attempts` what was tried before, each as the claim returned them. `due_date` is the day in
-    `zone`; `now` is aware. `outputs` is where files for people go, `directory` is private to the attempt and
-    goes with it. `log` takes text for the log, from the event loop's thread. `stop` is set on cancel,
-    lease loss and shutdown: an executor then ends its children at once and returns.
+    `task` is the claimed task as plain JSON, `inputs` the results of the tasks it depended on, `earlier_attempts`
+    what was tried before and `answers` what persons were asked and said, each as the claim returned them.
+    `due_date` is the day in `zone`; `now` is aware. `outputs` is where files for people go, `directory` is private
+    to the attempt and goes with it. `log` takes text for the log, from the event loop's thread. `stop` is set on
+    cancel, lease loss and shutdown: an executor then ends its children at once and returns.
     """
 
     task_id: int
@@ -55,6 +55,7 @@ class Run:
     procedure: Procedure | None
     inputs: Sequence[Mapping[str, Any]]
     earlier_attempts: Sequence[Mapping[str, Any]]
+    answers: Sequence[Mapping[str, Any]]
     due_date: date
     now: datetime
     zone: tzinfo
@@ -74,16 +75,21 @@ class Executor(ABC, Generic[P]):
     """Carries out tasks of one kind."""
 
     name: ClassVar[str]
+    description: ClassVar[str] = ""
     params: type[P]
 
     @abstractmethod
-    async def run(self, params: P, run: Run) -> Outcome:
+    async def run(self, params: P, run: Run) -> Ended:
         """Do the work and say what came of it.
 
         What another attempt cannot mend is `Failed(permanent=True)`. An exception counts as a failure and is
         recorded by the caller. On `run.stop` this returns within moments, with nothing left running, and a
         `Returned` so that a shutdown costs no failure.
         """
+
+    async def preflight(self) -> str | None:
+        """Why this executor cannot work on this machine now, in a line that says what to do; None where it can."""
+        return None
 
 
 class Registry(Mapping[str, Executor[Any]]):

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.executors.base import Run
-from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
+from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Returned
 from taskqueue_mcp.worker import claims, outcomes, preparing
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
 from taskqueue_mcp.worker.reporting import Reporter
@@ -51,7 +51,7 @@ class Means:
     registry: Registry
     outputs: OutputFolder
     lease_seconds: int
-    left_behind: set[asyncio.Task[Outcome]]
+    left_behind: set[asyncio.Task[Ended]]
 
 
 class Attempt:
@@ -99,7 +99,7 @@ class Attempt:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._folder.cleanup)
 
-    async def _supervised(self, now: datetime) -> Outcome:
+    async def _supervised(self, now: datetime) -> Ended:
         async with anyio.create_task_group() as beside:
             reported = anyio.Event()
 
@@ -139,7 +139,7 @@ class Attempt:
                 return
             await anyio.sleep(max(0.0, looked_at + LEAST_SECONDS_BETWEEN_LOOKS - anyio.current_time()))
 
-    async def _ended(self, now: datetime) -> Outcome:
+    async def _ended(self, now: datetime) -> Ended:
         """Run the executor until it is over, told to stop, or out of time; then see to it that it ends.
 
         It runs in a task that nothing waits for in the end: a thread cannot be killed, and one that never returns
@@ -170,12 +170,12 @@ class Attempt:
             return Failed(f"timed out after {seconds} s; give it longer with timeout_seconds")
         return running.result() if running.done() else Returned(None, "the executor does not end")
 
-    def _leave_behind(self, running: asyncio.Task[Outcome]) -> None:
+    def _leave_behind(self, running: asyncio.Task[Ended]) -> None:
         log.error("the executor of %s does not end and is left behind", self._named)
         self._means.left_behind.add(running)
         running.add_done_callback(self._means.left_behind.discard)
 
-    async def _carried_out(self, scope: anyio.CancelScope, now: datetime) -> Outcome:
+    async def _carried_out(self, scope: anyio.CancelScope, now: datetime) -> Ended:
         with scope:
             try:
                 claim = await claims.whole(self._means.connection, self._claim)
@@ -190,7 +190,7 @@ class Attempt:
             return await self._outcome_of(executor, params, run, scope)
         return Returned(None, "broken off")
 
-    async def _outcome_of(self, executor: Executor[Any], params: Params, run: Run, scope: anyio.CancelScope) -> Outcome:
+    async def _outcome_of(self, executor: Executor[Any], params: Params, run: Run, scope: anyio.CancelScope) -> Ended:
         try:
             outcome: object = await executor.run(params, run)
         except asyncio.CancelledError:
@@ -201,7 +201,7 @@ class Attempt:
         except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
             self._reporter.log(traceback.format_exc())
             return Failed(in_a_line(leaf(error)))
-        if isinstance(outcome, Completed | Failed | Returned):
+        if isinstance(outcome, Completed | Failed | Returned | Asked):
             return outcome
         return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
 
@@ -228,6 +228,7 @@ class Attempt:
             procedure=procedure,
             inputs=claim.inputs,
             earlier_attempts=claim.earlier_attempts,
+            answers=claim.answers,
             due_date=date.fromisoformat(due_date) if due_date else local.date(),
             now=local,
             zone=zone,
@@ -239,7 +240,7 @@ class Attempt:
             timeout_seconds=claim.task.get("timeout_seconds"),
         )
 
-    def _judged(self, outcome: Outcome) -> Outcome:
+    def _judged(self, outcome: Ended) -> Ended:
         """A shutdown costs no failure, whatever its end looked like to the executor."""
         if self._shutting_down and isinstance(outcome, Failed | Returned):
             if isinstance(outcome, Returned) and outcome.kind is not None:
@@ -247,7 +248,7 @@ class Attempt:
             return Returned(None, "the worker was stopped", usage=outcome.usage)
         return outcome
 
-    async def _settle(self, outcome: Outcome, begun: float) -> None:
+    async def _settle(self, outcome: Ended, begun: float) -> None:
         tool, arguments = await anyio.to_thread.run_sync(
             partial(outcomes.as_call, self._claim.lease, outcome, self._means.outputs)
         )
@@ -263,7 +264,7 @@ class Attempt:
         else:
             self._say(outcome, answer["task"]["status"], anyio.current_time() - begun)
 
-    def _say(self, outcome: Outcome, status: str, seconds: float) -> None:
+    def _say(self, outcome: Ended, status: str, seconds: float) -> None:
         match outcome:
             case Completed(summary=summary):
                 log.info("%s completed in %.1f s: %r", self._named, seconds, _shown(summary))
@@ -272,6 +273,8 @@ class Attempt:
             case Returned(kind=kind, why=why):
                 word = kind.value if kind else "release"
                 log.info("%s was handed back (%s): %r", self._named, word, _shown(why))
+            case Asked(question=question):
+                log.info("%s asks a person: %r", self._named, _shown(question))
 
 
 def _shown(text: str) -> str:

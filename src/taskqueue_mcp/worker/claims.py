@@ -21,6 +21,7 @@ class Claim:
     procedure: Json | None
     inputs: tuple[Json, ...]
     earlier_attempts: tuple[Json, ...]
+    answers: tuple[Json, ...] = ()
     is_cut: bool = False
 
     @property
@@ -56,6 +57,7 @@ def read(answer: Json) -> Claim | None:
         procedure=answer.get("procedure"),
         inputs=tuple(answer.get("inputs") or ()),
         earlier_attempts=tuple(answer.get("earlier_attempts") or ()),
+        answers=tuple(answer.get("answers") or ()),
         is_cut=bool(answer.get("truncated")),
     )
 

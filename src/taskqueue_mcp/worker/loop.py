@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from taskqueue_mcp.executors.base import Registry
-    from taskqueue_mcp.model import Outcome
+    from taskqueue_mcp.model import Ended
     from taskqueue_mcp.outputs.folder import OutputFolder
     from taskqueue_mcp.worker.claims import Claim
     from taskqueue_mcp.worker.connection import Connect
@@ -64,7 +64,7 @@ class Worker:
             raise SettingsRefused("a worker needs at least one executor; list them in the settings")
         self._options = options
         self._connection = Connection(connect)
-        self.left_behind: set[asyncio.Task[Outcome]] = set()
+        self.left_behind: set[asyncio.Task[Ended]] = set()
         self._means = Means(self._connection, registry, options.outputs, options.lease_seconds, self.left_behind)
         self._wanted: dict[str, Any] = {
             "worker": options.name,

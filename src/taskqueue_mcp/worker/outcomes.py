@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_mcp.errors import TaskQueueError
-from taskqueue_mcp.model import Completed, Failed, Outcome, Reason
+from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Reason
 from taskqueue_mcp.worker.connection import writable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_SUMMARY: Final = 20_000
 LONGEST_ERROR: Final = 65_536
+LONGEST_QUESTION: Final = 10_000
 LARGEST_RESULT: Final = 2 * 1024 * 1024
 """Characters of a result that are sent at all; what the queue keeps of it is for the queue to say."""
 
@@ -29,13 +30,15 @@ MEASURES: Final = ("path", "size", "sha256", "media_type")
 Call = tuple[str, dict[str, Any]]
 
 
-def as_call(lease: str, outcome: Outcome, outputs: OutputFolder) -> Call:
+def as_call(lease: str, outcome: Ended, outputs: OutputFolder) -> Call:
     """Return the tool that settles `outcome`, and its arguments; the same every time.
 
     Reads the files that a completed attempt names without having measured them.
     """
     if isinstance(outcome, Completed):
         return _completed(lease, outcome, outputs)
+    if isinstance(outcome, Asked):
+        return "update_task", {"lease": lease, "question": outcome.question[:LONGEST_QUESTION], **_usage(outcome)}
     if isinstance(outcome, Failed):
         told = {"kind": "permanent" if outcome.permanent else "error", "error_log": _cut(outcome.error)}
     else:
@@ -83,7 +86,7 @@ def _measured(path: str, outputs: OutputFolder) -> dict[str, Any]:
     return {key: getattr(found, key) for key in MEASURES}
 
 
-def _usage(outcome: Outcome) -> dict[str, str]:
+def _usage(outcome: Ended) -> dict[str, str]:
     return {"usage": json.dumps(outcome.usage)} if outcome.usage else {}
 
 

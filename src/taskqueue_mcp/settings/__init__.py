@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
@@ -13,7 +12,6 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -21,20 +19,11 @@ from pydantic_settings import (
 )
 
 from taskqueue_mcp.errors import SettingsRefused
+from taskqueue_mcp.settings.kinds import Words
+from taskqueue_mcp.settings.worker import WorkerSettings
 
 APP = "taskqueue-mcp"
-
-
-def _words(value: Any) -> Any:
-    """Read a list from words with commas between them, or from JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [word.strip() for word in value.split(",") if word.strip()]
-
-
-Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
+PACKAGE = Path(__file__).parents[1]
 
 
 def _zone(value: Any) -> Any:
@@ -60,8 +49,8 @@ def default_sops() -> Path:
     here = Path("sops")
     if here.is_dir():
         return here.absolute()
-    shipped = Path(__file__).parent / "shipped" / "sops"
-    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "sops"
+    shipped = PACKAGE / "shipped" / "sops"
+    return shipped if shipped.is_dir() else PACKAGE.parents[1] / "sops"
 
 
 def machine_zone() -> str:
@@ -93,20 +82,6 @@ class LimitSettings(BaseModel):
     open_tasks_per_queue: int = Field(10_000, ge=1)
     body_bytes: int = Field(262_144, ge=1_024, le=4_194_304)
     creates_per_minute: int = Field(60_000, ge=1)
-
-
-class WorkerSettings(BaseModel):
-    """What this machine's worker may do."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    output: Path | None = None
-    sources: dict[str, Path] = Field(default_factory=dict)
-    shell_allow: Words = Field(default_factory=list)
-    shell_env: Words = Field(default_factory=list)
-    shell_folder: Path | None = None
-    executors: Words = Field(default_factory=lambda: ["report", "shell"])
-    concurrency: int = Field(1, ge=1, le=64)
 
 
 class Settings(BaseSettings):

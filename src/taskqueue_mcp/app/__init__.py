@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
@@ -30,9 +30,8 @@ from taskqueue_mcp.taskqueue import Limits, Rules, TaskQueue
 from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from taskqueue_mcp.executors.base import Executor, Registry
     from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store import Database
 
@@ -290,6 +289,7 @@ def run_worker(
 ) -> int:  # fmt: skip
     """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
     from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
+    from taskqueue_mcp.app.executors import registry_of  # noqa: PLC0415 - only workers need executors
     from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415 - only workers write files
 
     means = settings.worker
@@ -311,30 +311,6 @@ def run_worker(
         connect = worker.over_stdio(_own_stdio(called), TASKQUEUE_DATABASE=settings.database)
     _log_to_stderr()
     return asyncio.run(worker.run_worker(connect, registry, options))
-
-
-def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
-    """Return the executors of these names, as the settings set them up.
-
-    Raises:
-        SettingsRefused: there is no executor of that name, or its settings are wrong.
-    """
-    from taskqueue_mcp.executors.base import Registry  # noqa: PLC0415 - only workers need executors
-    from taskqueue_mcp.executors.report import Report  # noqa: PLC0415 - the same
-    from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - the same
-
-    means = settings.worker
-    own = None if is_postgres(settings.database) else sqlite_file(settings.database)[0]
-    if any(source.absolute() == own for source in means.sources.values()):
-        raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
-    built: dict[str, Callable[[], Executor[Any]]] = {
-        "report": lambda: Report(means.sources),
-        "shell": lambda: Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder),
-    }
-    unknown = sorted(set(names) - set(built))
-    if unknown:
-        raise SettingsRefused(f"there is no executor {', '.join(unknown)}; known are {', '.join(sorted(built))}")
-    return Registry([built[name]() for name in dict.fromkeys(names)])
 
 
 def _own_stdio(name: str) -> list[str]:

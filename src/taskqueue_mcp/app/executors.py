@@ -1,0 +1,68 @@
+"""The executors of a worker, as its settings set them up: the built-in ones, and those of installed packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from taskqueue_mcp.errors import SettingsRefused
+from taskqueue_mcp.executors.base import Executor, Registry
+from taskqueue_mcp.store.opening import is_postgres, sqlite_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.metadata import EntryPoint
+
+    from taskqueue_mcp.settings import Settings
+
+GROUP = "taskqueue_mcp.executors"
+"""The group of entry points in which a package offers an executor: a class that is made without arguments."""
+
+
+def _report(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.report import Report  # noqa: PLC0415 - only a worker that has it loads it
+
+    own = None if is_postgres(settings.database) else sqlite_file(settings.database)[0]
+    if any(source.absolute() == own for source in settings.worker.sources.values()):
+        raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
+    return Report(settings.worker.sources)
+
+
+def _shell(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - only a worker that has it loads it
+
+    means = settings.worker
+    return Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder)
+
+
+BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {
+    "report": _report,
+    "shell": _shell,
+}
+
+
+def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
+    """Return the executors of these names, as the settings set them up.
+
+    Raises:
+        SettingsRefused: there is no executor of that name, or its settings are wrong.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    unknown = sorted(set(names) - set(BUILT_IN) - set(offered))
+    if unknown:
+        known = ", ".join(sorted({*BUILT_IN, *offered}))
+        raise SettingsRefused(f"there is no executor {', '.join(unknown)}; known are {known}")
+    return Registry(
+        BUILT_IN[name](settings) if name in BUILT_IN else _loaded(offered[name]) for name in dict.fromkeys(names)
+    )
+
+
+def _loaded(entry: EntryPoint) -> Executor[Any]:
+    """Return the executor that a package offers; whatever its code raises is said in a line."""
+    try:
+        made = entry.load()()
+    except Exception as error:
+        raise SettingsRefused(f"the executor {entry.name} of {entry.value} cannot be loaded: {error!r}") from error
+    if not isinstance(made, Executor):
+        raise SettingsRefused(f"{entry.value} makes a {type(made).__name__} and no executor; derive it from Executor")
+    return made
