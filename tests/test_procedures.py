@@ -358,3 +358,80 @@ def test_the_shipped_procedures_have_no_faults() -> None:
         "inventory/reorder_rules.md",
         "reports/weekly_summary.md",
     } <= {procedure.path for procedure in folder.list()}
+
+
+REPORT = """---
+title: Week
+output: {format: [html, xlsx], path: Reports/}
+report:
+  subtitle: "Week ending {week}"
+  figures:
+    - {title: Revenue, sheet: Days, column: revenue, format: "€ #,##0.00", compare: before}
+    - {title: Days}
+  charts:
+    - {type: line, sheet: days, x: day, y: [revenue, before]}
+  sheets:
+    Days:
+      columns: {revenue: Revenue of the day, before: {title: Before, format: "0.0 %", hide: true}}
+      totals: [revenue]
+      group_by: weekday
+---
+```sql sheet=Days
+SELECT 1
+```
+```jinja
+<h1>{{ title }}</h1>
+```
+```jinja md
+# {{ title }}
+```
+"""
+
+
+def test_the_looks_of_a_report_stand_in_the_front_matter_and_its_templates_in_the_body() -> None:
+    procedure = parse("x.md", REPORT)
+
+    assert procedure.output is not None
+    assert (procedure.output.format, procedure.output.formats) == ("html", ("html", "xlsx"))
+    report = procedure.report
+    assert report is not None
+    assert (report.figures[0].of, report.figures[0].compare, report.figures[1].column) == ("sum", "before", None)
+    assert report.charts[0].y == ["revenue", "before"]
+    assert report.sheets["Days"].totals == {"revenue": "sum"}
+    assert report.sheets["Days"].columns["revenue"].title == "Revenue of the day"
+    assert report.sheets["Days"].columns["before"].hide
+    assert [(block.kind, block.text) for block in procedure.templates] == [
+        ("html", "<h1>{{ title }}</h1>"),
+        ("md", "# {{ title }}"),
+    ]
+    assert [REPORT.splitlines()[block.line - 1] for block in procedure.templates] == ["```jinja", "```jinja md"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("type: line", "type: pie", "report.charts.0.type: input should be 'bar', 'column' or 'line'"),
+        ("x: day", "z: day", "unknown key report.charts.0.z; allowed are type, title, sheet, x, y, format, most"),
+        ("sheet: days", "sheet: nights", "report.charts.0: no SQL block is called 'nights'; there is Days"),
+        ("    Days:", "    Nights:", "report.sheets: no SQL block is called 'Nights'; there is Days"),
+        ('"0.0 %"', '"[Red]0;@"', "report.sheets.Days.columns.before.format: write plain, 0, 0.00 or #,##0.00"),
+        ("totals: [revenue]", "totals: {revenue: median}", "report.sheets.Days.totals.revenue: input should be 'sum'"),
+        ("subtitle", "sub_title", "unknown key report.sub_title; allowed are subtitle, landscape, figures"),
+        ("```jinja md", "```jinja", "a second html template"),
+        ("[html, xlsx]", "['../x']", "output.format"),
+        ("y: [revenue, before]", "y: []", "report.charts.0.y: value should have at least 1 item"),
+    ],
+)
+def test_a_fault_in_the_looks_of_a_report_names_its_place(old: str, new: str, expected: str) -> None:
+    assert old in REPORT
+    with pytest.raises(InvalidInput) as refused:
+        parse("x.md", REPORT.replace(old, new, 1))
+    assert expected in str(refused.value)
+
+
+def test_html_is_a_template_where_it_stands_alone_beside_sql() -> None:
+    sql, html = "```sql\nSELECT 1\n```\n", "```html\n<p>\n```\n"
+
+    assert [block.kind for block in parse("x.md", f"# T\n{sql}{html}").templates] == ["html"]
+    assert parse("x.md", f"# T\n{sql}{html}{html}").templates == ()
+    assert parse("x.md", f"# T\n{html}").templates == ()

@@ -270,7 +270,7 @@ def _output(params: ReportParams, run: Run, procedure: Procedure) -> ReportOutpu
     ]
     merged: dict[str, Any] = {}
     for layer in layers:
-        given = {name: value for name, value in layer.items() if value is not None}
+        given = {name: value for name, value in layer.items() if value not in (None, ())}
         extension = PurePosixPath(str(given.get("filename_pattern", ""))).suffix.lower()
         implied = {"format": extension[1:]} if extension in paths.MEDIA_TYPES else {}
         merged |= implied | given

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue.rules import Rules
 
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-OUTPUT_KEYS = frozenset({"format", "path", "filename_pattern", "return_to_gemini"})
+OUTPUT_KEYS = frozenset({"format", "formats", "path", "filename_pattern", "return_to_gemini"})
 PLANS = frozenset({"auto", "approve"})
 LONGEST_TIMEOUT = 7 * 86_400
 MOST_MONEY = 1_000_000
@@ -176,7 +176,8 @@ def _front_matter(rules: Rules, sop: str, given: dict[str, Any]) -> dict[str, An
 
 def _output_of(output: Output) -> dict[str, Any]:
     wanted = {"format": output.format, "path": output.path, "filename_pattern": output.filename_pattern}
-    return {key: value for key, value in wanted.items() if value is not None}
+    several = {"formats": list(output.formats)} if output.formats else {}
+    return {key: value for key, value in wanted.items() if value is not None} | several
 
 
 def _stack(layers: list[dict[str, Any]]) -> dict[str, Any]:
