@@ -16,7 +16,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.serving import PATIENCE, call, over_http, over_stdio, serving
+from tests.serving import PATIENCE, Served, call, over_http, over_stdio, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
