@@ -29,10 +29,12 @@ def _report(settings: Settings) -> Executor[Any]:
 
 
 def _shell(settings: Settings) -> Executor[Any]:
-    from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - only a worker that has it loads it
+    from taskqueue_mcp.executors.limits import Limits  # noqa: PLC0415 - only a worker that has it loads it
+    from taskqueue_mcp.executors.shell import Shell  # noqa: PLC0415 - the same
 
     means = settings.worker
-    return Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder)
+    limits = Limits(**means.process.model_dump())
+    return Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder, limits=limits)
 
 
 BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {

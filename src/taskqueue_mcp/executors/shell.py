@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 from taskqueue_mcp.errors import InvalidInput, SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Params
 from taskqueue_mcp.executors.captured import Captured
+from taskqueue_mcp.executors.limits import Limits
 from taskqueue_mcp.executors.processes import Ending, supervise
 from taskqueue_mcp.model import Completed, Failed, Returned
 
@@ -62,7 +63,8 @@ class Shell(Executor[ShellParams]):
     """Runs the commands that the owner allows; without a list it runs none.
 
     A command gets the fixed PATH, HOME, LANG, LC_*, TZ and TMPDIR and what of `env_names` its task sets. It
-    works in the attempt's private directory, or with `cwd` within `folder`. Its process group ends with it.
+    works in the attempt's private directory, or with `cwd` within `folder`, within `limits`. Its process group ends
+    with it.
 
     Raises:
         SettingsRefused: an entry of `allow` is no command, all of them at once.
@@ -79,6 +81,7 @@ class Shell(Executor[ShellParams]):
         folder: Path | None = None,
         max_output_bytes: int = MOST_OUTPUT_BYTES,
         search_path: str = SEARCH_PATH,
+        limits: Limits | None = None,
     ) -> None:
         self._commands = _resolved(allow, search_path)
         self._allowed = ", ".join(allow) or "none; the owner lists them in the settings"
@@ -86,6 +89,7 @@ class Shell(Executor[ShellParams]):
         self._folder = folder
         self._max_output_bytes = max_output_bytes
         self._search_path = search_path
+        self._limits = Limits() if limits is None else limits
 
     async def run(self, params: ShellParams, run: Run) -> Outcome:
         """Run the command and say how it ended."""
@@ -110,7 +114,7 @@ class Shell(Executor[ShellParams]):
         if ending is Ending.TIMED_OUT:
             return _failed(f"timed out after {seconds:g} s; give it longer with timeout_seconds", err)
         if process.returncode:
-            return _failed(_exit(process.returncode), err)
+            return _failed(self._exit(process.returncode), err)
         data: dict[str, Any] = {
             "exit_code": process.returncode,
             "stdout": out.text(MOST_RESULT_BYTES),
@@ -125,12 +129,13 @@ class Shell(Executor[ShellParams]):
             raise InvalidInput(f"the command {params.argv[0][:80]!a} is not allowed; allowed are {self._allowed}")
         environment = self._environment(params.env)
         directory = self._directory(params.cwd, run)
+        _check_startable(Path(command))
         with tempfile.TemporaryFile(dir=run.directory) as given:
             # A file, not a pipe: a command that does not read its input must not hold anyone up.
             given.write((params.stdin or "").encode())
             given.seek(0)
             return Popen(  # noqa: S603 - no shell, a command of the owner's list
-                [command, *params.argv[1:]],
+                self._limits.around([command, *params.argv[1:]]),
                 stdin=DEVNULL if params.stdin is None else given,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -139,6 +144,16 @@ class Shell(Executor[ShellParams]):
                 env=environment,
                 start_new_session=True,
             )
+
+    def _exit(self, code: int) -> str:
+        if code > 0:
+            return f"exit {code}"
+        try:
+            how = f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"killed by signal {-code}"
+        why = self._limits.broken_by(-code)
+        return f"{how}: {why}" if why else how
 
     def _environment(self, asked: Mapping[str, str]) -> dict[str, str]:
         if refused := sorted(set(asked) - self._env_names):
@@ -163,8 +178,21 @@ class Shell(Executor[ShellParams]):
         return wanted
 
 
-def _is_inherited(name: str) -> bool:
-    return name in INHERITED or name.startswith("LC_")
+def _check_startable(command: Path) -> None:
+    """Say in the system's own words why a command cannot be started; what sets the limits would say it in its own.
+
+    Raises:
+        OSError: it is gone, may not be run, or is no program.
+    """
+    command.stat()
+    if not os.access(command, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if os.access(command, os.R_OK):
+        with command.open("rb") as file:
+            begins = file.read(4)
+        if not begins.startswith(b"#!") and begins.isascii() and begins.decode().isprintable():
+            # Text: a shell would take it for its own and read it.
+            raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC))
 
 
 def _resolved(allow: Sequence[str], search_path: str) -> dict[str, str]:
@@ -190,12 +218,3 @@ def _resolved(allow: Sequence[str], search_path: str) -> dict[str, str]:
 
 def _failed(what: str, err: Captured) -> Failed:
     return Failed("\n".join([what, *err.last_lines(LAST_LINES)]))
-
-
-def _exit(code: int) -> str:
-    if code > 0:
-        return f"exit {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
