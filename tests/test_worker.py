@@ -32,6 +32,7 @@ from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Params, Registry, Run
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.executors.shell import Shell
+from taskqueue_mcp.executors.sources.sqlite import SqliteFile
 from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
@@ -168,7 +169,7 @@ def work(given: dict[str, Any]) -> int:
         for key, value in given.items()
         if key not in {"url", "token", "stdio", "sources", "output"}
     }
-    registry = Registry([Report(sources), shell, Nap(), Odd()])
+    registry = Registry([Report({name: SqliteFile(path) for name, path in sources.items()}), shell, Nap(), Odd()])
     outputs = OutputFolder(Path(given["output"]))
     return anyio.run(run_worker, connect, registry, Options(outputs=outputs, **options))
 

@@ -21,9 +21,11 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.executors import reading
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.report import Report
+from taskqueue_mcp.executors.sources import reading
+from taskqueue_mcp.executors.sources import sqlite as sqlite_source
+from taskqueue_mcp.executors.sources.sqlite import SqliteFile
 from taskqueue_mcp.model import Completed, Failed, Outcome, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
 from taskqueue_mcp.procedures.parsing import Procedure, parse
@@ -46,7 +48,7 @@ def procedure(sql: str, front: str = "title: Test", *more: str) -> Procedure:
 
 
 async def report(run: Run, shop: Path, **params: Any) -> Outcome:
-    executor = Report({"shop": shop})
+    executor = Report({"shop": SqliteFile(shop)})
     with anyio.fail_after(30):
         return await executor.run(validate_params(executor, params), run)
 
@@ -227,7 +229,7 @@ async def test_a_task_without_a_procedure_or_its_sql_fails_for_good(make_run: Ma
 
 
 async def test_the_source_must_be_said_where_there_are_two(make_run: MakeRun, shop: Path) -> None:
-    executor = Report({"shop": shop, "other": shop})
+    executor = Report({"shop": SqliteFile(shop), "other": SqliteFile(shop)})
     run = make_run(procedure=procedure("SELECT 1 AS a"))
     named = make_run(procedure=procedure("SELECT 1 AS a", "title: T\nsource: other"))
 
@@ -265,7 +267,7 @@ async def test_a_source_that_is_missing_or_no_database_says_so(
 async def test_a_locked_source_fails_for_now(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite_source, "PATIENCE", 0.05)
     path = tmp_path / "locked.db"
     with closing(sqlite.connect(path, isolation_level=None)) as owner:
         owner.execute("CREATE TABLE t (a)")
@@ -366,7 +368,7 @@ async def test_the_text_of_a_parameter_is_never_sql(make_run: MakeRun, shop: Pat
 async def test_more_rows_than_allowed_fail_for_good_and_leave_nothing(
     make_run: MakeRun, shop: Path, tmp_path: Path, file_format: str
 ) -> None:
-    executor = Report({"shop": shop}, most_rows=10)
+    executor = Report({"shop": SqliteFile(shop)}, most_rows=10)
     run = make_run(procedure=procedure("SELECT sku FROM products"))
 
     outcome = await executor.run(validate_params(executor, {"output": {"format": file_format}}), run)
@@ -456,7 +458,7 @@ async def test_a_file_that_is_ready_too_late_does_not_appear(make_run: MakeRun, 
 
 
 def test_a_reader_that_was_told_to_stop_stays_stopped(shop: Path) -> None:
-    reader = reading.Reader(shop, seconds=10, most_rows=10)
+    reader = sqlite_source.SqliteReader(shop, seconds=10, most_rows=10)
 
     def stop_between_rows() -> None:
         with reader.opened():
@@ -481,9 +483,9 @@ def test_a_reader_that_was_told_to_stop_stays_stopped(shop: Path) -> None:
 def test_behind_the_authorizer_nothing_can_be_written_either(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statements: list[str]
 ) -> None:
-    monkeypatch.setattr(reading, "_may", lambda *_: sqlite.SQLITE_OK)
+    monkeypatch.setattr(sqlite_source, "_may", lambda *_: sqlite.SQLITE_OK)
     monkeypatch.chdir(tmp_path)
-    reader = reading.Reader(shop, seconds=10, most_rows=10)
+    reader = sqlite_source.SqliteReader(shop, seconds=10, most_rows=10)
 
     def run_them() -> None:
         with reader.opened():
@@ -511,7 +513,7 @@ def test_all_blocks_see_the_same_moment(tmp_path: Path) -> None:
         owner.execute("PRAGMA journal_mode = WAL")
         owner.execute("CREATE TABLE t (a)")
         owner.execute("INSERT INTO t VALUES (1)")
-        reader = reading.Reader(path, seconds=10, most_rows=10)
+        reader = sqlite_source.SqliteReader(path, seconds=10, most_rows=10)
         with reader.opened():
             first = list(reader.read("SELECT count(*) FROM t", {})[1])
             owner.execute("INSERT INTO t VALUES (2)")

@@ -17,6 +17,7 @@ from taskqueue_mcp import sample
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.report import Report
+from taskqueue_mcp.executors.sources.sqlite import SqliteFile
 from taskqueue_mcp.model import Completed
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 
@@ -30,7 +31,7 @@ Rows = list[dict[str, Any]]
 
 
 async def run_it(make_run: MakeRun, shop: Path, reference: str, **params: Any) -> Completed:
-    executor = Report({"shop": shop})
+    executor = Report({"shop": SqliteFile(shop)})
     procedure = FOLDER.load(reference)
     outcome = await executor.run(validate_params(executor, params), make_run(procedure=procedure))
     assert isinstance(outcome, Completed), outcome

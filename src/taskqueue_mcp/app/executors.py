@@ -21,11 +21,12 @@ GROUP = "taskqueue_mcp.executors"
 
 def _report(settings: Settings) -> Executor[Any]:
     from taskqueue_mcp.executors.report import Report  # noqa: PLC0415 - only a worker that has it loads it
+    from taskqueue_mcp.executors.sources.sqlite import SqliteFile  # noqa: PLC0415 - the same
 
     own = None if is_postgres(settings.database) else sqlite_file(settings.database)[0]
     if any(source.absolute() == own for source in settings.worker.sources.values()):
         raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
-    return Report(settings.worker.sources)
+    return Report({name: SqliteFile(path) for name, path in settings.worker.sources.items()})
 
 
 def _shell(settings: Settings) -> Executor[Any]:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 
 from taskqueue_mcp.errors import InvalidInput, TaskQueueError
 from taskqueue_mcp.executors.base import Executor, Params, validated
-from taskqueue_mcp.executors.reading import Halted, Reader, ReadFailed
+from taskqueue_mcp.executors.sources.reading import Halted, ReadFailed, one_of
 from taskqueue_mcp.model import Completed, Failed, Returned
 from taskqueue_mcp.outputs import paths
 from taskqueue_mcp.outputs.tables import Table, simple, unique, write_csv, write_json, write_xlsx
@@ -23,9 +23,9 @@ from taskqueue_mcp.procedures.parsing import fill_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from taskqueue_mcp.executors.base import Run
+    from taskqueue_mcp.executors.sources.reading import Reader, Source
     from taskqueue_mcp.model import Outcome
     from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
     from taskqueue_mcp.procedures.parsing import Procedure, SqlBlock
@@ -62,7 +62,7 @@ class ReportParams(Params):
 
 
 class Report(Executor[ReportParams]):
-    """Runs a procedure's SQL blocks on one of the owner's SQLite files; names reach it, never paths.
+    """Runs a procedure's SQL blocks on one of the owner's sources; names reach it, never paths.
 
     The owner must not list the queue's own database among `sources`.
     """
@@ -70,7 +70,7 @@ class Report(Executor[ReportParams]):
     name: ClassVar[str] = "report"
     params = ReportParams
 
-    def __init__(self, sources: Mapping[str, Path], *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, sources: Mapping[str, Source], *, most_rows: int = MOST_ROWS) -> None:
         self._sources = dict(sources)
         self._most_rows = most_rows
 
@@ -104,7 +104,7 @@ class Report(Executor[ReportParams]):
             raise InvalidInput("a report follows a procedure with an SQL block; name one in the task's sop")
         if not procedure.sql_blocks:
             raise InvalidInput(f"{procedure.path} has no SQL block; add one fenced as ```sql")
-        source = self._source(params.source or procedure.source)
+        source = one_of(self._sources, params.source or procedure.source)
         values = fill_params(procedure, params.model_extra or {})
         output = _output(params, run, procedure)
         file_format = output.format or "xlsx"
@@ -119,22 +119,11 @@ class Report(Executor[ReportParams]):
         )
         known = {"due_date": run.due_date.isoformat(), "task_id": run.task_id} | values
         paths.fill(output.summary or "", known | {"rows": 0})  # before the work, not after it
-        reader = Reader(
-            self._sources[source],
+        reader = self._sources[source].open(
             seconds=run.timeout_seconds or procedure.timeout_seconds or SECONDS,
             most_rows=self._most_rows,
         )
         return _Report(procedure, source, reader, known, path, output.summary, run.outputs)
-
-    def _source(self, wanted: str | None) -> str:
-        names = ", ".join(sorted(self._sources)) or "none; configure one in the settings"
-        if wanted is None and len(self._sources) == 1:
-            return next(iter(self._sources))
-        if wanted is None:
-            raise InvalidInput(f"which source to read is not said; give source, there is {names}")
-        if wanted not in self._sources:
-            raise InvalidInput(f"no source {wanted[:80]!a}; there is {names}")
-        return wanted
 
 
 @dataclass(slots=True)

@@ -139,13 +139,13 @@ MUTANTS = (
     Mutant(
         "sql-of-a-task-may-do-anything",
         "a source is read and nothing else",
-        (Edit("executors/reading.py", "sqlite.SQLITE_DENY", "sqlite.SQLITE_OK", "_may"),),
+        (Edit("executors/sources/sqlite.py", "sqlite.SQLITE_DENY", "sqlite.SQLITE_OK", "_may"),),
         (f"{REPORT}::test_sql_that_does_anything_but_read_fails_for_good_and_changes_nothing",),
     ),
     Mutant(
         "behind-the-authorizer-a-source-can-be-written",
         "a source is read and nothing else",
-        (Edit("executors/reading.py", "?mode=ro", "?mode=rw", "Reader.opened"),),
+        (Edit("executors/sources/sqlite.py", "?mode=ro", "?mode=rw", "SqliteReader.opened"),),
         (f"{REPORT}::test_behind_the_authorizer_nothing_can_be_written_either",),
     ),
 )
