@@ -565,5 +565,5 @@ def test_names_that_stand_twice_are_told_apart() -> None:
 
 
 def test_check_names_what_may_be_written() -> None:
-    with pytest.raises(InvalidInput, match=r"use one of .csv .xlsx .json .md .html .pdf .txt .svg .parquet"):
+    with pytest.raises(InvalidInput, match=r"use one of .csv .xlsx .json .jsonl .md .html .pdf .txt .svg .parquet"):
         check("x.exe")

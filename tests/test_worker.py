@@ -33,7 +33,7 @@ from taskqueue_mcp.executors.base import Executor, Params, Registry, Run
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.executors.sources.sqlite import SqliteFile
-from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned
+from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Outcome, Reason, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
 
@@ -97,7 +97,7 @@ class Odd(Executor[OddParams]):
     name: ClassVar[str] = "odd"
     params = OddParams
 
-    async def run(self, params: OddParams, run: Run) -> Outcome:
+    async def run(self, params: OddParams, run: Run) -> Ended:
         if params.what in ODDITIES:
             outcome: Outcome = ODDITIES[params.what]
             return outcome
@@ -111,9 +111,14 @@ class Odd(Executor[OddParams]):
         if params.what == "file":
             run.outputs.write("notes.txt", lambda file: file.write(b"hello"))
             return Completed("wrote", path="notes.txt", artifacts=("notes.txt",))
+        if params.what == "ask" and run.attempt == 1:
+            file = run.outputs.write("draft.txt", lambda file: file.write(b"half of it"))
+            run.keep(file)
+            return Asked(LONG_QUESTION, usage={"cost_usd": 0.25})
         return Completed("looked", data=seen(params, run))
 
 
+LONG_QUESTION = "This is the plan.\n" + "one more step\n" * 700
 RESUME_AT = round(datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1_000_000)
 ODDITIES: dict[str, Any] = {
     "nothing": None,
@@ -152,6 +157,8 @@ def seen(params: OddParams, run: Run) -> dict[str, Any]:
         "text": hashed(params.text),
         "procedure": hashed(run.procedure.text) if run.procedure else None,
         "inputs": [[each["task"], each["result_summary"], each["result_data"]] for each in run.inputs],
+        "answers": [[hashed(each["question"]), hashed(each["answer"])] for each in run.answers],
+        "earlier": [[each["outcome"], each.get("usage")] for each in run.earlier_attempts],
     }
 
 
@@ -493,6 +500,34 @@ async def test_an_executor_sees_the_whole_attempt_however_long_its_texts_are(sha
     assert saw["procedure"] == hashed((ROOT / "sops/inventory/reorder_rules.md").read_text())
     ((name, summary, data),) = saw["inputs"]
     assert (name, summary, data["text"]) == (first, "looked", hashed("ü" * 9_000))
+
+
+@pytest.mark.usefixtures("hand")
+async def test_what_was_asked_and_answered_comes_whole_with_the_next_attempt(shared: Server) -> None:
+    answer = "but not like this\n" * 1_000
+    task = await shared.create("odd", {"what": "ask"}, queue="common")
+    asked = await shared.until(task, lambda found: found["status"] == "waiting")
+
+    await shared.ask("answer_task", task_id=task, action="answer", answer=answer)
+    found = await shared.ended(task)
+
+    assert found["status"] == "completed", found
+    saw = found["result_data"]
+    saw = json.loads(saw) if isinstance(saw, str) else saw
+    assert asked["status"] == "waiting"
+    assert saw["answers"] == [[hashed(LONG_QUESTION.strip()[:10_000].strip()), hashed(answer.strip())]]
+    assert saw["earlier"] == [["question", {"cost_usd": 0.25}]]
+
+
+@pytest.mark.usefixtures("hand")
+async def test_a_file_is_kept_although_the_attempt_does_not_complete(shared: Server) -> None:
+    task = await shared.create("odd", {"what": "ask"}, queue="common")
+
+    found = await shared.until(task, lambda found: found["status"] == "waiting")
+
+    assert [(each["path"][:5], each["size"], each["sha256"]) for each in found["artifacts"]] == [
+        ("draft", 10, hashed("half of it"))
+    ]
 
 
 async def test_an_executor_that_is_cancelled_from_within_fails(shared: Server, hand: WorkerProcess) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import anyio
 
     from taskqueue_mcp.model import Ended
-    from taskqueue_mcp.outputs.folder import OutputFolder
+    from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
     from taskqueue_mcp.procedures.parsing import Procedure
 
 
@@ -36,6 +36,10 @@ class Progress(Protocol):
         """Report `percent` from 0 to 100 (None: unknown) and a line on what is being done."""
 
 
+def _nowhere(_file: WrittenFile) -> None:
+    """Where an attempt is not carried out for a queue, an artifact has no place to go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What an executor may know of the attempt that it carries out. It never sees the store.
@@ -43,7 +47,8 @@ class Run:
     `task` is the claimed task as plain JSON, `inputs` the results of the tasks it depended on, `earlier_attempts`
     what was tried before and `answers` what persons were asked and said, each as the claim returned them.
     `due_date` is the day in `zone`; `now` is aware. `outputs` is where files for people go, `directory` is private
-    to the attempt and goes with it. `log` takes text for the log, from the event loop's thread. `stop` is set on
+    to the attempt and goes with it. `log` takes text for the log, from the event loop's thread. `keep` makes a file
+    of the output folder an artifact at once, so that it is there however the attempt ends. `stop` is set on
     cancel, lease loss and shutdown: an executor then ends its children at once and returns.
     """
 
@@ -65,6 +70,7 @@ class Run:
     progress: Progress
     stop: anyio.Event
     timeout_seconds: int | None = None
+    keep: Callable[[WrittenFile], None] = _nowhere
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -21,6 +21,7 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".csv": "text/csv",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     ".json": "application/json",
+    ".jsonl": "application/jsonl",
     ".md": "text/markdown",
     ".html": "text/html",
     ".pdf": "application/pdf",

@@ -238,6 +238,7 @@ class Attempt:
             progress=self._reporter.progress,
             stop=self._stop,
             timeout_seconds=claim.task.get("timeout_seconds"),
+            keep=self._reporter.artifact,
         )
 
     def _judged(self, outcome: Ended) -> Ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,7 +76,14 @@ async def whole(connection: Connection, claim: Claim) -> Claim:
         inputs = tuple(
             {"task": each.get("id"), **each} for each in json.loads(await _part(connection, claim, "inputs"))
         )
-    return Claim(claim.lease, task, procedure, inputs, claim.earlier_attempts)
+    earlier, answers = claim.earlier_attempts, claim.answers
+    if earlier:
+        earlier = tuple(json.loads(await _part(connection, claim, "attempts"))[:-1])
+    if answers:
+        answers = tuple(json.loads(await _part(connection, claim, "questions")))
+    return replace(
+        claim, task=task, procedure=procedure, inputs=inputs, earlier_attempts=earlier, answers=answers, is_cut=False
+    )
 
 
 async def _part(connection: Connection, claim: Claim, detail: str) -> str:

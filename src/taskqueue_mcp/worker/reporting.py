@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -12,6 +14,7 @@ import anyio.lowlevel
 from taskqueue_mcp.errors import LeaseLost, TaskQueueError
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.outputs.folder import WrittenFile
     from taskqueue_mcp.worker.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class Reporter:
         self._size = 0
         self._left_out = 0
         self._progress: dict[str, Any] = {}
+        self._files: list[WrittenFile] = []
         self._number = 0
         self._news = anyio.Event()
         self._hurry = anyio.Event()
@@ -55,6 +59,11 @@ class Reporter:
         self._news.set()
         if self._size >= FULL:
             self._hurry.set()
+
+    def artifact(self, file: WrittenFile) -> None:
+        """Make a file an artifact of the attempt, however that ends."""
+        self._files.append(file)
+        self._news.set()
 
     async def progress(self, percent: float | None, message: str = "") -> None:
         """Note how far the attempt is; the newest word goes out with the next update."""
@@ -84,7 +93,7 @@ class Reporter:
                 await self._news.wait()
                 with anyio.move_on_after(may_speak_at - anyio.current_time()):
                     await self._hurry.wait()
-            if self._closed and not (self._waiting or self._progress):
+            if self._closed and not (self._waiting or self._progress or self._files):
                 return
             may_speak_at = anyio.current_time() + PAUSE
             await self._send()
@@ -115,10 +124,12 @@ class Reporter:
         self._waiting, self._size = [rest] if rest else [], len(rest)
         if part:
             news["log"] = part
+        if self._files:
+            news["artifact"] = json.dumps(asdict(self._files.pop(0)), ensure_ascii=False)
         if not self._closed:
             self._hurry = anyio.Event()
             self._news = anyio.Event()
-            if rest:
+            if rest or self._files:
                 self._news.set()
                 self._hurry.set()
         return news

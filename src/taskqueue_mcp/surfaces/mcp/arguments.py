@@ -51,7 +51,8 @@ Lease = Annotated[str, Field(description="from claim_task")]
 
 
 DETAILS = (
-    "summary", "full", "instructions", "params", "procedure", "inputs", "result", "attempts", "events", "log",
+    "summary", "full", "instructions", "params", "procedure", "inputs", "result", "attempts", "questions", "events",
+    "log",
 )  # fmt: skip
 """The parts of a task that get_task shows."""
 

@@ -21,6 +21,8 @@ PARTS = {
     "inputs": "inputs",
     "earlier_attempts": "attempts",
     "attempts": "attempts",
+    "answers": "questions",
+    "questions": "questions",
 }
 
 

@@ -61,11 +61,14 @@ async def _text(queue: TaskQueue, caller: Caller, task_id: int, part: str) -> st
             return await queue.followed_text(caller, task_id)
         case "inputs":
             inputs = [views.detail(await queue.get(caller, other)) for other in found.depends_on]
-            return _write([{"task": each.pop("id"), **each} for each in map(_result, inputs)])
+            shown = [{"task": each.pop("id"), **each} for each in map(_result, inputs)]
         case "result":
             return _write(_result(views.detail(found)))
+        case "attempts":
+            shown = [views.attempt(each) for each in found.attempts]
         case _:
-            return _write([views.attempt(each) for each in found.attempts])
+            shown = [views.question(each) for each in found.questions]
+    return _write(shown)
 
 
 def _result(view: Json) -> Json:
