@@ -141,9 +141,11 @@ async def test_a_token_without_a_scope_is_refused(auth: Auth) -> None:
 
 
 def test_scopes_are_read_from_words_commas_and_blanks() -> None:
-    assert read_scopes(("enqueue,work", "answer")) == {Scope.ENQUEUE, Scope.WORK, Scope.ANSWER}
-    with pytest.raises(InvalidInput, match="root"):
-        read_scopes(("root",))
+    assert read_scopes(("enqueue,work", "answer")) == ({Scope.ENQUEUE, Scope.WORK, Scope.ANSWER}, frozenset())
+    assert read_scopes(("enqueue", "exec:shell,exec:mail")) == ({Scope.ENQUEUE}, {"shell", "mail"})
+    for wrong in ("root", "exec:", "exec:*", "exec:a b\n"):
+        with pytest.raises(InvalidInput, match="scope"):
+            read_scopes((wrong, "exec:"))
 
 
 def test_the_environments_token_has_every_scope() -> None:

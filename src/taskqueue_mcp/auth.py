@@ -13,6 +13,7 @@ from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, NotFound
 from taskqueue_mcp.leases import digest
 from taskqueue_mcp.model import Caller, Kind, Scope
 from taskqueue_mcp.store import principals
+from taskqueue_mcp.store.principals import EXECUTOR
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Micros
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "tq_"
 SHORTEST = 16
 ALL_SCOPES = frozenset(Scope)
+CREATING = frozenset({Scope.ENQUEUE, Scope.WORK, Scope.ADMIN})
 REMEMBERED = 1.0
 """For how long who a token speaks for is not looked up again, in seconds."""
 MOST_REMEMBERED = 1_000
@@ -73,9 +75,11 @@ class Auth:
 
     async def create(
         self, by: Caller, name: str, scopes: frozenset[Scope], *, kind: Kind = Kind.AGENT,
-        principal: str | None = None, expires_at: Micros | None = None,
+        principal: str | None = None, expires_at: Micros | None = None, executors: frozenset[str] = frozenset(),
     ) -> Made:  # fmt: skip
         """Make a token for a principal (by default of the token's name); return it with its secret.
+
+        `executors` are those whose tasks it may create besides the ones that are open to all.
 
         Raises:
             Conflict: a live token has this name.
@@ -84,7 +88,14 @@ class Auth:
         _needs_admin(by)
         return await self._database.write(
             lambda transaction: create(
-                transaction, by, name, scopes, kind=kind, principal=principal, expires_at=expires_at
+                transaction,
+                by,
+                name,
+                scopes,
+                kind=kind,
+                principal=principal,
+                expires_at=expires_at,
+                executors=executors,
             )
         )
 
@@ -116,20 +127,24 @@ class Auth:
 
 def create(
     transaction: Transaction, by: Caller, name: str, scopes: frozenset[Scope], *, kind: Kind,
-    principal: str | None, expires_at: Micros | None,
+    principal: str | None, expires_at: Micros | None, executors: frozenset[str] = frozenset(),
 ) -> Made:  # fmt: skip
     """Make a token in a transaction."""
     checks.name("name", name)
     who = checks.name("principal", principal or name)
     if not scopes:
         raise InvalidInput(f"scope: give at least one of {', '.join(Scope)}")
+    if executors and not scopes & CREATING:
+        named = ", ".join(sorted(executors))
+        raise InvalidInput(f"scope: exec: lets tasks be created ({named}), so give it with enqueue or work")
     if principals.live_named(transaction, name):
         raise Conflict(f"a token named {name!r} is live; revoke it first, or choose another name")
     secret = PREFIX + secrets.token_urlsafe(32)
     known = principals.ensure(transaction, who, kind)
     if known is not kind:
         raise Conflict(f"{who!r} is known as a {known}; make the token with --kind {known} or another --principal")
-    written = json.dumps(sorted(scope.value for scope in scopes))
+    words = [*sorted(scope.value for scope in scopes), *sorted(f"{EXECUTOR}{name}" for name in executors)]
+    written = json.dumps(words)
     token = principals.insert(transaction, name, who, digest(secret), written, expires_at, by.name)
     return Made(token, secret)
 
@@ -145,14 +160,19 @@ def fixed_token(secret: str, name: str = "token") -> dict[str, Caller]:
     return {secret: Caller(name, Kind.PERSON, ALL_SCOPES)}
 
 
-def read_scopes(words: tuple[str, ...]) -> frozenset[Scope]:
-    """Read scopes, one a word or several separated by commas or blanks.
+def read_scopes(words: tuple[str, ...]) -> tuple[frozenset[Scope], frozenset[str]]:
+    """Read scopes, one a word or several separated by commas or blanks; `exec:NAME` names an executor.
+
+    Returns what a token may do, and the executors whose tasks it may create besides the ones that are open to all.
 
     Raises:
         InvalidInput: one of them is none.
     """
     found = [part for word in words for part in word.replace(",", " ").split()]
-    return frozenset(checks.one_of("scope", part, Scope) for part in found)
+    executors = frozenset(
+        checks.name("scope exec:", part.removeprefix(EXECUTOR)) for part in found if part.startswith(EXECUTOR)
+    )
+    return frozenset(checks.one_of("scope", part, Scope) for part in found if not part.startswith(EXECUTOR)), executors
 
 
 def local_person(name: str = "owner") -> Caller:

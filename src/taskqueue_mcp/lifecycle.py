@@ -64,6 +64,11 @@ def ask(task: Task, question: str) -> Change:
     return _change(task, Status.WAITING, Reason.QUESTION, question=question)
 
 
+def hold(task: Task, question: str) -> Change:
+    """Return what `task` becomes when a person has to approve it before it runs."""
+    return _change(task, Status.WAITING, Reason.APPROVAL, question=question)
+
+
 def cancel(task: Task, why: str) -> Change:
     """Return the cancelled task.
 

@@ -69,6 +69,14 @@ class Kind(StrEnum):
     SERVICE = "service"
 
 
+class Trust(StrEnum):
+    """Where a task's text comes from: the least trusted of all that it was made of."""
+
+    OWNER = "owner"
+    AGENT = "agent"
+    EXTERNAL = "external"
+
+
 class Misfire(StrEnum):
     """What becomes of due times that nobody was up for."""
 
@@ -103,6 +111,8 @@ class Caller:
     name: str
     kind: Kind
     scopes: frozenset[Scope]
+    executors: frozenset[str] = frozenset()
+    """Those whose tasks it may create besides the ones that are open to all: its scopes `exec:NAME`."""
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller holds `scope` (`admin` holds them all)."""
@@ -171,6 +181,9 @@ class Body(NamedTuple):
     notify: str | None = None
     plan: str | None = None
     metadata: JsonText | None = None
+    trust: str | None = None
+    rights: str | None = None
+    """The executors that its creator had a right to besides the open ones: its children get no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +255,10 @@ class Schedule:
     created_at: Micros
     updated_at: Micros
     seq: int
+    rights: str | None = None
+    trust: str | None = None
+    approved: str | None = None
+    """The hash of what a person approved for all runs."""
 
 
 @dataclass(frozen=True, slots=True)

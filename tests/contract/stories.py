@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from taskqueue_mcp.model import Event
     from taskqueue_mcp.taskqueue import Claim
 
-UNDER_WAY = "completed failed retry released snoozed quota asked lease_lost cancelled progress redelivered"
+UNDER_WAY = (
+    "completed failed retry released snoozed quota asked lease_lost cancelled progress redelivered approval_asked"
+)
 BACK = "ready queued blocked cancelled hastened"
 FOLLOWS = {
     before: frozenset(after.split())
     for before, after in {
         "created": "claimed ready queued blocked unblocked approved rejected cancelled hastened failed rescheduled",
-        "rescheduled": "ready queued cancelled rescheduled hastened",
-        "ready": "claimed cancelled",
-        "queued": "ready cancelled",
-        "blocked": "unblocked failed cancelled",
+        "rescheduled": "ready queued cancelled rescheduled hastened approval_asked",
+        "ready": "claimed cancelled approval_asked",
+        "queued": "ready cancelled approval_asked",
+        "blocked": "unblocked failed cancelled approval_asked",
         "unblocked": "ready queued cancelled hastened",
+        "approval_asked": "approved rejected cancelled failed approval_asked",
         "approved": "ready queued blocked cancelled hastened failed",
         "hastened": "ready queued blocked failed",
         "claimed": UNDER_WAY,
@@ -41,7 +44,7 @@ FOLLOWS = {
         "failed": "reopened",
         "cancelled": "reopened",
         "rejected": "reopened",
-        "reopened": "ready queued blocked",
+        "reopened": "ready queued blocked approval_asked",
         "completed": "",
     }.items()
 }

@@ -327,7 +327,10 @@ class History(RuleBasedStateMachine):
         task_id = self.pick(number)
         if task_id is None:
             return
-        done = self.attempt(answering.answer, WrongStatus, caller=OWNER, task_id=task_id, action=action, text="Go on.")
+        done = self.attempt(
+            answering.answer, WrongStatus, rules=self.rules_, caller=OWNER, task_id=task_id, action=action,
+            text="Go on.",
+        )  # fmt: skip
         if action == "retry" and not isinstance(done, WrongStatus):
             others = self.before.depends_on.get(task_id, set())
             self.waits[task_id] = {other for other in others if self.before.tasks[other].status not in FINAL}

@@ -156,7 +156,7 @@ async def test_what_is_rare_comes_in_options(desk: Desk) -> None:
         "metadata": {"ticket": 7},
         "output": {"format": "xlsx"},
     }
-    task = await desk.create(options=json.dumps(options), tags=("stock", "weekly"), requested_by="Ann")
+    task = await desk.create(options=json.dumps(options), tags=("stock", "weekly"), requested_by="Ann", by=OWNER)
     detail = await desk.detail(task)
     assert (task.executor, task.max_attempts, task.serial_key) == ("shell", 5, "stock")
     body = detail.body
@@ -178,7 +178,7 @@ async def test_what_is_rare_comes_in_options(desk: Desk) -> None:
     ],
 )
 async def test_the_type_says_which_executor_does_the_work(desk: Desk, task_type: str, executor: str) -> None:
-    assert (await desk.create(task_type=task_type)).executor == executor
+    assert (await desk.create(task_type=task_type, by=OWNER)).executor == executor
 
 
 async def test_a_caller_without_the_scope_creates_nothing(desk: Desk) -> None:

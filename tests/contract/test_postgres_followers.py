@@ -70,7 +70,9 @@ async def test_a_task_that_is_approved_while_what_it_depends_on_completes_is_rea
 ) -> None:
     claim = await desk.start()
     task = await desk.create(depends_on=(claim.task.id,), requires_approval=True)
-    approve = partial(answering.answer, caller=OWNER, task_id=task.id, action="approve", text=None)
+    approve = partial(
+        answering.answer, rules=desk.queue.rules, caller=OWNER, task_id=task.id, action="approve", text=None
+    )
     (await while_uncommitted(wire, rival, approve, lambda: desk.complete(claim))).answer()
     assert await desk.ready() == [task.id]
 
@@ -81,7 +83,7 @@ async def test_a_task_that_is_retried_while_what_it_depends_on_completes_is_read
     claim = await desk.start()
     task = await desk.create(depends_on=(claim.task.id,))
     await desk.cancel(task)
-    retry = partial(answering.answer, caller=OWNER, task_id=task.id, action="retry", text=None)
+    retry = partial(answering.answer, rules=desk.queue.rules, caller=OWNER, task_id=task.id, action="retry", text=None)
     (await while_uncommitted(wire, rival, retry, lambda: desk.complete(claim))).answer()
     assert await desk.ready() == [task.id]
 

@@ -48,7 +48,7 @@ async def test_a_task_that_is_retried_while_old_ones_are_deleted_stays(
     old = await desk.create()
     await desk.cancel(old)
     clock.advance(MONTH)
-    retry = partial(answering.answer, caller=OWNER, task_id=old.id, action="retry", text=None)
+    retry = partial(answering.answer, rules=desk.queue.rules, caller=OWNER, task_id=old.id, action="retry", text=None)
     deleting = await while_uncommitted(
         wire, rival, retry, lambda: desk.queue.database.write(partial(keeping.delete_finished, age=KEPT, limit=10))
     )

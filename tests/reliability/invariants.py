@@ -26,6 +26,8 @@ LEGAL: dict[str, tuple[set[str], set[str]]] = {
     "claimed": ({READY}, {HELD}),
     "redelivered": ({HELD}, {HELD}),
     "progress": ({HELD}, {HELD}),
+    "approval_asked": ({PENDING, READY, HELD, WAITING}, {WAITING}),
+    "approved": ({WAITING}, {PENDING}),
     "retry": ({HELD}, {PENDING}),
     "released": ({HELD}, {PENDING}),
     "snoozed": ({HELD}, {PENDING}),

@@ -73,6 +73,9 @@ def rules_of(settings: Settings) -> Rules:
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
         zone=settings.zone,
         executor_of_type={**EXECUTOR_OF_TYPE, **settings.executor_of_type},
+        open_executors=frozenset(settings.open_executors),
+        sensitive=frozenset(settings.approvals.always),
+        sensitive_from_strangers=frozenset(settings.approvals.from_strangers),
         lease_seconds=settings.lease_seconds,
         unclaimed_seconds=settings.unclaimed_seconds,
         keep_finished_days=settings.keep_finished_days,
@@ -156,21 +159,23 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
                 await helper.stop()
 
 
-def run_stdio(settings: Settings, *, name: str | None, scopes: frozenset[Scope]) -> int:
+def run_stdio(
+    settings: Settings, *, name: str | None, scopes: frozenset[Scope], executors: frozenset[str] = frozenset()
+) -> int:
     """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
     _log_to_stderr()
-    stdio.run(partial(_stdio, settings, name, scopes))
+    stdio.run(partial(_stdio, settings, name, scopes, executors))
     return 0
 
 
-async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope]) -> None:
+async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope], executors: frozenset[str]) -> None:
     from taskqueue_mcp.surfaces.mcp import server as mcp_server  # noqa: PLC0415 - other commands start without it
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - the same
 
     async with opened(settings, ticking=True) as app:
-        built = mcp_server.build(app.queue, mcp_server.stdio_caller(name, scopes))
+        built = mcp_server.build(app.queue, mcp_server.stdio_caller(name, scopes, executors))
         stop_updates = app.database.listen(built.updates.hear)
         try:
 

@@ -31,7 +31,7 @@ def serve(*, host: str | None, port: int | None, with_worker: bool, no_scheduler
 
 @click.command()
 @click.option("--as", "name", metavar="NAME", help="Principal to speak for; the client's own name unless given.")
-@click.option("--scope", multiple=True, help="enqueue, work, answer, admin; enqueue and work unless given.")
+@click.option("--scope", multiple=True, help="enqueue, work, answer, admin, exec:NAME; enqueue and work unless given.")
 @DATABASE
 def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
     """Serve the queue to one MCP client over stdin and stdout."""
@@ -39,8 +39,8 @@ def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
     from taskqueue_mcp import app  # noqa: PLC0415 - help does without
     from taskqueue_mcp.auth import read_scopes  # noqa: PLC0415 - help does without
 
-    scopes = read_scopes(scope or ("enqueue", "work"))
-    return app.run_stdio(here().settings(), name=name, scopes=scopes)
+    scopes, executors = read_scopes(scope or ("enqueue", "work"))
+    return app.run_stdio(here().settings(), name=name, scopes=scopes, executors=executors)
 
 
 @click.command()

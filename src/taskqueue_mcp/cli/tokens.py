@@ -26,7 +26,7 @@ def tokens() -> None:
 
 @tokens.command()
 @click.option("--name", required=True, help="What the token is called.")
-@click.option("--scope", required=True, multiple=True, help="enqueue, work, answer, admin; several with commas.")
+@click.option("--scope", required=True, multiple=True, help="enqueue, work, answer, admin, exec:NAME; with commas")
 @click.option("--kind", type=click.Choice([kind.value for kind in Kind]), default="agent", show_default=True)
 @click.option("--principal", metavar="NAME", help="Whom it speaks for; the name of the token unless given.")
 @click.option("--expires", metavar="TIME", help="ISO 8601 or a time from now such as 30d; never unless given.")
@@ -39,8 +39,9 @@ async def create(
     expires_at = None if expires is None else checks.instant("expires", expires, app.settings.zone, now)
     if expires_at is not None and expires_at <= now:
         raise InvalidInput(f"expires: {expires!r} is in the past; give a time to come such as 30d")
+    scopes, executors = read_scopes(scope)
     made = await app.auth.create(
-        local_person(), name, read_scopes(scope), kind=Kind(kind), principal=principal, expires_at=expires_at
+        local_person(), name, scopes, kind=Kind(kind), principal=principal, expires_at=expires_at, executors=executors
     )
     out.show({"token": made.secret, **views.token(made.token)}, lambda: out.line(made.secret))
 

@@ -84,6 +84,15 @@ class LimitSettings(BaseModel):
     creates_per_minute: int = Field(60_000, ge=1)
 
 
+class ApprovalSettings(BaseModel):
+    """Task types and executors whose tasks wait for a person."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    always: Words = Field(default_factory=lambda: ["mail", "email", "push", "git_push", "payment"])
+    from_strangers: Words = Field(default_factory=lambda: ["shell"])
+
+
 class Settings(BaseSettings):
     """Every setting of every command; unknown keys of the file are refused."""
 
@@ -107,6 +116,8 @@ class Settings(BaseSettings):
     keep_history_days: float = Field(365.0, gt=0)
     keep_logs_days: float = Field(7.0, gt=0)
     executor_of_type: dict[str, str] = Field(default_factory=dict)
+    open_executors: Words = Field(default_factory=lambda: ["calculation", "claude", "query", "report"])
+    approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
 

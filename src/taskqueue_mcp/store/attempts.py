@@ -48,12 +48,17 @@ ON CONFLICT (hash) DO NOTHING
 FETCH_TEXT = "SELECT path, text FROM procedure_texts WHERE hash = :hash"
 
 ASK = """
-INSERT INTO questions (task_id, number, attempt, kind, text, asked_at)
-SELECT :task_id, coalesce(max(number), 0) + 1, :attempt, :kind, :text, {now} FROM questions WHERE task_id = :task_id
+INSERT INTO questions (task_id, number, attempt, kind, text, approves, asked_at)
+SELECT :task_id, coalesce(max(number), 0) + 1, :attempt, :kind, :text, :approves, {now}
+  FROM questions WHERE task_id = :task_id
 """
 ANSWER = """
 UPDATE questions SET answer = :answer, answered_by = :principal, answered_at = {now}
  WHERE task_id = :task_id AND answered_at IS NULL
+"""
+ASKED_APPROVAL = """
+SELECT approves FROM questions
+ WHERE task_id = :task_id AND kind = 'approval' AND answered_at IS NULL ORDER BY number DESC LIMIT 1
 """
 QUESTIONS = """
 SELECT number, attempt, kind, text, asked_at, answer, answered_by, answered_at
@@ -202,9 +207,17 @@ def procedure_text(transaction: Transaction, digest: str) -> tuple[str, str] | N
     return None if row is None else (row[0], row[1])
 
 
-def ask(transaction: Transaction, task: Task, kind: str, text: str) -> None:
-    """Store a question to a person."""
-    transaction.run(ASK, {"task_id": task.id, "attempt": task.attempt, "kind": kind, "text": text})
+def ask(transaction: Transaction, task: Task, kind: str, text: str, approves: str | None = None) -> None:
+    """Store a question to a person; `approves` is the hash of what a yes would let run."""
+    transaction.run(
+        ASK, {"task_id": task.id, "attempt": task.attempt, "kind": kind, "text": text, "approves": approves}
+    )
+
+
+def asked_approval(transaction: Transaction, task_id: int) -> str | None:
+    """Return the hash of what the open question asks to approve; None where there is no such question."""
+    row = transaction.first(ASKED_APPROVAL, {"task_id": task_id})
+    return None if row is None else row[0]
 
 
 def answer(transaction: Transaction, task_id: int, text: str, principal: str) -> None:

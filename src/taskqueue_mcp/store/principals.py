@@ -31,6 +31,10 @@ REVOKE = "UPDATE tokens SET revoked_at = {now} WHERE name = :name AND revoked_at
 ANY_LIVE = "SELECT 1 FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {now}) LIMIT 1"
 
 
+EXECUTOR = "exec:"
+"""A scope with this prefix names an executor whose tasks may be created."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A way in; its secret is known only to who holds it."""
@@ -57,8 +61,19 @@ def holder(transaction: Transaction, hashed: str) -> Holder | None:
     row = transaction.first(CALLER, {"hash": hashed})
     if row is None:
         return None
-    name, kind, scopes, expires_at = row
-    return Holder(Caller(name, Kind(kind), frozenset(Scope(scope) for scope in json.loads(scopes))), expires_at)
+    name, kind, written, expires_at = row
+    scopes, executors = split(json.loads(written))
+    return Holder(Caller(name, Kind(kind), scopes, executors), expires_at)
+
+
+def split(words: list[str]) -> tuple[frozenset[Scope], frozenset[str]]:
+    """Return what a token may do, and the executors that its scopes `exec:NAME` name.
+
+    Raises:
+        ValueError: a word is neither.
+    """
+    executors = frozenset(word.removeprefix(EXECUTOR) for word in words if word.startswith(EXECUTOR))
+    return frozenset(Scope(word) for word in words if not word.startswith(EXECUTOR)), executors
 
 
 def ensure(transaction: Transaction, name: str, kind: Kind) -> Kind:

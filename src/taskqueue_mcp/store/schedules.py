@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 INSERT = f"""
 INSERT INTO schedules (name, cron, timezone, misfire, overlap, enabled, grace_seconds, body, next_due_at,
-                       created_by, created_at, updated_at)
+                       created_by, created_at, updated_at, rights, trust)
 VALUES (:name, :cron, :timezone, :misfire, :overlap, :enabled, :grace_seconds, :body, :next_due_at,
-        :principal, {{now}}, {{now}})
+        :principal, {{now}}, {{now}}, :rights, :trust)
 RETURNING {SCHEDULE}
 """
 EDIT = f"""
 UPDATE schedules
    SET cron = :cron, timezone = :timezone, misfire = :misfire, overlap = :overlap, enabled = :enabled,
-       grace_seconds = :grace_seconds, body = :body, next_due_at = :next_due_at, updated_at = {{now}}
+       grace_seconds = :grace_seconds, body = :body, next_due_at = :next_due_at, updated_at = {{now}},
+       rights = :rights, trust = :trust
  WHERE id = :id AND deleted_at IS NULL
 RETURNING {SCHEDULE}
 """
@@ -44,6 +45,11 @@ UPDATE schedules
    SET enabled = :enabled, resumed_at = CASE WHEN :enabled = 1 THEN {{now}} ELSE resumed_at END, updated_at = {{now}}
  WHERE id = :id AND deleted_at IS NULL
 RETURNING {SCHEDULE}
+"""
+APPROVE = "UPDATE schedules SET approved = :approved WHERE id = :id"
+WROTE = """
+SELECT 1 FROM events
+ WHERE subject = 'schedule' AND subject_id = :id AND principal = :principal AND kind IN ('created', 'edited') LIMIT 1
 """
 DELETE = (
     "UPDATE schedules SET deleted_at = {now}, enabled = 0, next_due_at = NULL, standing_task_id = NULL WHERE id = :id"
@@ -143,6 +149,16 @@ def set_enabled(transaction: Transaction, schedule: Schedule, *, enabled: bool) 
     """Pause or resume a schedule; None when it was deleted meanwhile."""
     row = transaction.first(SET_ENABLED, {"id": schedule.id, "enabled": int(enabled)})
     return None if row is None else as_schedule(row)
+
+
+def approve(transaction: Transaction, schedule_id: int, approved: str) -> None:
+    """Store the hash of what a person approved for all runs."""
+    transaction.run(APPROVE, {"id": schedule_id, "approved": approved})
+
+
+def wrote(transaction: Transaction, schedule_id: int, principal: str) -> bool:
+    """Whether somebody made a schedule or edited it."""
+    return transaction.first(WROTE, {"id": schedule_id, "principal": principal}) is not None
 
 
 def delete(transaction: Transaction, schedule: Schedule) -> None:

@@ -29,17 +29,20 @@ RETURNING {TASK}
 INSERT_BODY = """
 INSERT INTO bodies (
   task_id, instructions, params, sop, template, variables, output, tags, requested_by, timeout_seconds, budget_usd,
-  on_dependency_failure, notify, plan, metadata)
+  on_dependency_failure, notify, plan, metadata, trust, rights, approval)
 VALUES (
   :task_id, :instructions, :params, :sop, :template, :variables, :output, :tags, :requested_by, :timeout_seconds,
-  :budget_usd, :on_dependency_failure, :notify, :plan, :metadata)
+  :budget_usd, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights, :approval)
 """
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
 FETCH_BODY = f"SELECT {BODY} FROM bodies WHERE task_id = :id"
 FETCH_ORDER = f"""
-SELECT EXISTS (SELECT 1 FROM dependencies WHERE task_id = :id), {BODY} FROM bodies WHERE task_id = :id
+SELECT EXISTS (SELECT 1 FROM dependencies WHERE task_id = :id), approval, {BODY} FROM bodies WHERE task_id = :id
 """
+FETCH_APPROVAL = "SELECT approval FROM bodies WHERE task_id = :id"
+SET_APPROVAL = "UPDATE bodies SET approval = :approval WHERE task_id = :id"
+TRUSTS = "SELECT trust FROM bodies WHERE {among:task_id:ids} ORDER BY task_id"
 FETCH_LOCKED = f"SELECT {TASK} FROM tasks WHERE id = :id {{lock}}"
 FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id {{lock}}"
 
@@ -196,7 +199,7 @@ UPDATE bodies
    SET instructions = :instructions, params = :params, sop = :sop, template = :template, variables = :variables,
        output = :output, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
        on_dependency_failure = :on_dependency_failure, notify = :notify, plan = :plan, metadata = :metadata,
-       requested_by = :requested_by
+       requested_by = :requested_by, trust = :trust, rights = :rights
  WHERE task_id = :task_id
 """
 UNTAG = "DELETE FROM task_tags WHERE task_id = :task_id"
@@ -219,14 +222,17 @@ class Taking:
     claim_id: str | None
 
 
-def insert(transaction: Transaction, values: dict[str, Any], body: Body, depends_on: tuple[int, ...]) -> Task:
-    """Store a new task with what it asks for."""
+def insert(
+    transaction: Transaction, values: dict[str, Any], body: Body, depends_on: tuple[int, ...],
+    approval: str | None = None,
+) -> Task:  # fmt: skip
+    """Store a new task with what it asks for, and the approval that it has or needs."""
     row = transaction.first(INSERT, {"finished_at": None, "error": None, "question": None, **values})
     assert row is not None  # noqa: S101 - RETURNING of an INSERT
     task = as_task(row)
     document = {name: getattr(body, name) for name in BODY_FIELDS}
     document["tags"] = json.dumps(body.tags) if body.tags else None
-    transaction.post(INSERT_BODY, {"task_id": task.id, **document})
+    transaction.post(INSERT_BODY, {"task_id": task.id, "approval": approval, **document})
     if body.tags:
         transaction.run_many(TAG, [{"tag": tag, "task_id": task.id} for tag in body.tags])
     if depends_on:
@@ -283,10 +289,26 @@ def fetch_body(transaction: Transaction, task_id: int) -> Body:
     return Body() if row is None else as_body(row)
 
 
-def fetch_order(transaction: Transaction, task_id: int) -> tuple[Body, bool]:
-    """Return what a task asks for, and whether it depended on others."""
+def fetch_order(transaction: Transaction, task_id: int) -> tuple[Body, bool, str | None]:
+    """Return what a task asks for, whether it depended on others, and its approval."""
     row = transaction.first(FETCH_ORDER, {"id": task_id})
-    return (Body(), False) if row is None else (as_body(row[1:]), bool(row[0]))
+    return (Body(), False, None) if row is None else (as_body(row[2:]), bool(row[0]), row[1])
+
+
+def fetch_approval(transaction: Transaction, task_id: int) -> str | None:
+    """Return the hash of what was approved: None where nobody has to, empty where nobody has yet."""
+    row = transaction.first(FETCH_APPROVAL, {"id": task_id})
+    return None if row is None else row[0]
+
+
+def set_approval(transaction: Transaction, task_id: int, approval: str) -> None:
+    """Store the hash of what was approved, or empty for what has to be."""
+    transaction.run(SET_APPROVAL, {"id": task_id, "approval": approval})
+
+
+def trusts(transaction: Transaction, ids: tuple[int, ...]) -> list[str | None]:
+    """Return whose text each of these tasks is."""
+    return [row[0] for row in transaction.all(TRUSTS, {"ids": ids})] if ids else []
 
 
 def next_instants(transaction: Transaction) -> tuple[int | None, int | None]:

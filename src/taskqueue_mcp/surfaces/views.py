@@ -105,6 +105,8 @@ def body(found: Body) -> Json:
         value = getattr(found, key)
         if value is not None:
             view[key] = value
+    if found.trust is not None:
+        view["trust"] = found.trust
     if found.tags:
         view["tags"] = list(found.tags)
     return view

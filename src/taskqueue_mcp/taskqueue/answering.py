@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import checks, lifecycle
-from taskqueue_mcp.errors import Forbidden, InvalidInput, WrongStatus
-from taskqueue_mcp.model import FINAL, Kind, Reason, Status, Task
+from taskqueue_mcp.errors import InvalidInput, WrongStatus
+from taskqueue_mcp.model import FINAL, Status, Task
 from taskqueue_mcp.store import attempts, tasks
-from taskqueue_mcp.taskqueue import moving, scheduling
+from taskqueue_mcp.taskqueue import approving, moving, rights, scheduling
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
@@ -19,7 +19,7 @@ ACTIONS = ("approve", "reject", "answer", "retry", "run_now")
 LONGEST_ANSWER = 20_000
 
 
-def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, text: str | None) -> Task:
+def answer(transaction: Transaction, rules: Rules, caller: Caller, task_id: int, action: str, text: str | None) -> Task:
     """Do what was decided about a task that waits, failed, or waits for a time.
 
     Raises:
@@ -30,26 +30,23 @@ def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, 
     if action not in ACTIONS:
         raise InvalidInput(f"action: {action!r} is not one of {', '.join(ACTIONS)}")
     said = checks.text("answer", text or "", LONGEST_ANSWER).strip()
+    if action == "approve":
+        return _approve(transaction, rules, caller, task_id, said)
+    if action == "retry":
+        return _retry(transaction, rules, caller, task_id, said)
     schedule = None if action != "run_now" else scheduling.standing_for(transaction, moving.fetch(transaction, task_id))
     task = moving.locked(transaction, task_id)
     match action:
-        case "approve":
-            change = lifecycle.approve(task)
-            _impartial(transaction, caller, task)
-            kind = "approved"
         case "reject":
             change = lifecycle.reject(task, said)
-            _impartial(transaction, caller, task)
+            approving.check_impartial(transaction, rules, caller, task)
             kind = "rejected"
         case "answer":
             if not said:
                 raise InvalidInput("answer: is empty; say what the worker should know")
             change = lifecycle.answered(task, transaction.now)
-            _impartial(transaction, caller, task)
+            approving.check_impartial(transaction, rules, caller, task)
             kind = "answered"
-        case "retry":
-            change, kind = lifecycle.reopen(task, transaction.now), "reopened"
-            task = _recount(transaction, task)
         case _:
             change, kind = lifecycle.hasten(task, transaction.now), "hastened"
             if schedule is not None:
@@ -57,9 +54,33 @@ def answer(transaction: Transaction, caller: Caller, task_id: int, action: str, 
                     f"T-{task.id} stands for the next run of schedule {schedule.name!r}; "
                     "use manage_schedule with action run_now for a run of its own"
                 )
-    if action in {"approve", "reject", "answer"}:
+    if action in {"reject", "answer"}:
         attempts.answer(transaction, task.id, said or action, caller.name)
     return moving.move(transaction, task, change, kind, caller.name, {"answer": said} if said else None)
+
+
+def _approve(transaction: Transaction, rules: Rules, caller: Caller, task_id: int, said: str) -> Task:
+    """Let a task run as the open question shows it; where that has changed meanwhile, ask anew."""
+    approving.lock_schedule(transaction, task_id)
+    task = moving.locked(transaction, task_id)
+    change = lifecycle.approve(task)
+    approving.check_impartial(transaction, rules, caller, task)
+    changed = approving.lapsed(transaction, rules, task)
+    if changed is not None:
+        return approving.ask(transaction, task, changed, "what would run has changed since it was asked")
+    told = {"approves": approving.grant(transaction, task), **({"answer": said} if said else {})}
+    attempts.answer(transaction, task.id, said or "approve", caller.name)
+    return moving.move(transaction, task, change, "approved", caller.name, told)
+
+
+def _retry(transaction: Transaction, rules: Rules, caller: Caller, task_id: int, said: str) -> Task:
+    """Open a task again; one that needs an approval and has none for what would run now waits for it."""
+    task = moving.locked(transaction, task_id)
+    change = lifecycle.reopen(task, transaction.now)
+    rights.check_retry(rules, caller, task)
+    task = _recount(transaction, task)
+    after = moving.move(transaction, task, change, "reopened", caller.name, {"answer": said} if said else None)
+    return approving.hold(transaction, rules, after) or after
 
 
 def cancel(transaction: Transaction, rules: Rules, caller: Caller, task_id: int, why: str | None) -> Task:
@@ -93,16 +114,3 @@ def _recount(transaction: Transaction, task: Task) -> Task:
         raise WrongStatus(f"T-{task.id} depends on {', '.join(dead)}, which did not complete; retry that first")
     open_ = [other for other in others if other in found and found[other] not in FINAL]
     return tasks.set_blockers(transaction, task, len(open_))
-
-
-def _impartial(transaction: Transaction, caller: Caller, task: Task) -> None:
-    if caller.kind is Kind.PERSON:
-        return
-    made = task.created_by == caller.name
-    worked = any(attempt.principal == caller.name for attempt in attempts.of_task(transaction, task.id))
-    if made or worked:
-        did = "created" if made else "worked on"
-        what = "approval" if task.reason is Reason.APPROVAL else "answer"
-        raise Forbidden(
-            f"{caller.name} {did} T-{task.id}, so its {what} has to come from a person or another principal"
-        )

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import checks, leases
-from taskqueue_mcp.errors import InvalidInput, TaskQueueError, WrongStatus
+from taskqueue_mcp.errors import InvalidInput, WrongStatus
 from taskqueue_mcp.model import Attempt, Body, Status, Task
 from taskqueue_mcp.store import attempts, events, schedules, tasks
 from taskqueue_mcp.store.tasks import Taking
-from taskqueue_mcp.taskqueue import moving, promoting
+from taskqueue_mcp.taskqueue import approving, moving, pinning, promoting
+from taskqueue_mcp.taskqueue.pinning import FollowedProcedure
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 UNREADABLE = "it could not be read when this attempt began"
 EXECUTOR = "executor:"
 """A `task_types` entry with this prefix names an executor instead of a type."""
+MOST_HELD = 20
+"""How many tasks one claim passes by that have to be approved first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,10 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedProcedure:
-    """The text that an attempt follows, pinned by its hash; `fault` says why there is none."""
+class Held:
+    """A task that was ready and waits for a person after all."""
 
-    path: str
-    sha256: str | None = None
-    text: str | None = None
-    fault: str | None = None
+    task: Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,17 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     again = _again(transaction, rules, caller, request)
     if again is not None:
         return again
+    for _ in range(MOST_HELD):
+        took = _take(transaction, rules, caller, request, taking)
+        if not isinstance(took, Held):
+            return took
+    return None
+
+
+def _take(
+    transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest, taking: Taking
+) -> Claim | Held | None:
+    """Hand out the first ready task that fits, or let it wait for the approval that it needs and has not."""
     salt = leases.new_salt()
     secret = leases.new_secret(taking.claim_id, salt)
     lease_hash = leases.digest(secret)
@@ -92,9 +103,8 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
         task = tasks.take(transaction, taking, lease_hash)
         if task is None:
             raise _not_claimable(found)
-    lease = leases.write(task.id, task.attempt, secret)
-    body, depends = tasks.fetch_order(transaction, task.id)
-    procedure = _pin(rules, body)
+    body, depends, approval = tasks.fetch_order(transaction, task.id)
+    procedure = pinning.pin(rules, body)
     pinned = None
     if procedure is not None and procedure.sha256 is not None and procedure.text is not None:
         pinned = (procedure.path, procedure.sha256, procedure.text)
@@ -102,6 +112,10 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     events.record(transaction, task, "claimed", caller.name, {"worker": task.worker} if task.worker else None)
     if task.schedule_id is not None:
         schedules.unwatch(transaction, task.id)
+    asked = approving.pending(transaction, rules, task, body, approval, procedure)
+    if asked is not None:
+        return Held(approving.ask(transaction, task, asked, "what would run was not approved"))
+    lease = leases.write(task.id, task.attempt, secret)
     inputs = _inputs(transaction, task) if depends else ()
     return _handed(transaction, rules, task, body, lease, procedure, inputs, redelivered=False)
 
@@ -187,18 +201,6 @@ def _inputs(transaction: Transaction, task: Task) -> tuple[Input, ...]:
         Input(moving.fetch(transaction, other), attempts.last_result(transaction, other))
         for other in tasks.depends_on(transaction, task.id)
     )
-
-
-def _pin(rules: Rules, body: Body) -> FollowedProcedure | None:
-    if body.sop is None:
-        return None
-    if rules.procedures is None:
-        return FollowedProcedure(body.sop, fault="this server has no folder of procedures; set TASKQUEUE_SOPS")
-    try:
-        procedure = rules.procedures.load(body.sop)
-    except TaskQueueError as error:
-        return FollowedProcedure(body.sop, fault=str(error))
-    return FollowedProcedure(procedure.path, procedure.sha256, procedure.text)
 
 
 def _not_claimable(task: Task) -> WrongStatus:

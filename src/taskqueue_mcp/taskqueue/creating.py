@@ -11,15 +11,14 @@ from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import Conflict, Forbidden, InvalidInput, LimitReached
 from taskqueue_mcp.model import FINAL, Reason, Status, Task
 from taskqueue_mcp.store import attempts, events, queues, tasks
-from taskqueue_mcp.taskqueue import holding, merging
+from taskqueue_mcp.taskqueue import approving, holding, merging, pinning, rights
 
 if TYPE_CHECKING:
-    from taskqueue_mcp.model import Caller
+    from taskqueue_mcp.model import Body, Caller, Schedule
     from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.taskqueue.approving import Asked
     from taskqueue_mcp.taskqueue.merging import Merged, Wanted
     from taskqueue_mcp.taskqueue.rules import Rules
-
-APPROVAL = "May this task run?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Created:
 
 
 def create(
-    transaction: Transaction, rules: Rules, caller: Caller, new: NewTask, schedule_id: int | None = None
+    transaction: Transaction, rules: Rules, caller: Caller, new: NewTask, schedule: Schedule | None = None
 ) -> Created:
     """Store a task, or return the one that the same key made before.
 
@@ -73,9 +72,15 @@ def create(
     now = transaction.now
     run_at = now if new.run_at is None else checks.instant("run_at", new.run_at, rules.zone, now)
     depends_on, blockers = _dependencies(transaction, rules, new, merged)
-    ancestry = _ancestry(transaction, rules, caller, new)
+    parent = None if new.lease is None else holding.held(transaction, caller, new.lease).task
+    rights.check(transaction, rules, caller, new.wanted, merged, parent)
+    merging.check_params(rules, merged)
+    ancestry = _ancestry(transaction, rules, parent)
+    origin = rights.origin(transaction, caller, new.requested_by, parent, depends_on, schedule)
+    body = origin.stamp(merged.body)
+    approval, asked = _approval(rules, caller, new, merged, body, depends_on, schedule)
     _enter(transaction, merged.queue, rules.limits.open_tasks_per_queue, inner=new.lease is not None)
-    status, reason = lifecycle.place(run_at=run_at, now=now, blockers=blockers, needs_approval=new.requires_approval)
+    status, reason = lifecycle.place(run_at=run_at, now=now, blockers=blockers, needs_approval=asked is not None)
     if status is Status.READY and merged.serial_key and tasks.line_is_busy(transaction, merged.serial_key):
         status, reason = Status.PENDING, Reason.SERIAL
     task = tasks.insert(
@@ -88,19 +93,22 @@ def create(
             "run_at": run_at,
             "sort_at": lifecycle.sort_at(run_at, merged.priority),
             "blockers": blockers,
-            "schedule_id": schedule_id,
+            "schedule_id": None if schedule is None else schedule.id,
             "due_at": None,
             "created_by": caller.name,
             "idempotency_key": new.idempotency_key,
             "request_hash": None if new.idempotency_key is None else new.digest(),
-            "question": APPROVAL if new.requires_approval else None,
+            "question": None if asked is None else asked.question,
         },
-        merged.body,
+        body,
         depends_on,
+        approval,
     )
-    if new.requires_approval:
-        attempts.ask(transaction, task, "approval", APPROVAL)
-    events.record(transaction, task, "created", caller.name, {"status": status.value})
+    told = {"status": status.value}
+    if asked is not None:
+        attempts.ask(transaction, task, "approval", asked.question, asked.digest)
+        told["approves"] = asked.digest
+    events.record(transaction, task, "created", caller.name, told)
     if status is Status.READY:
         transaction.signal("queue", task.queue)
     return Created(task, created=True)
@@ -152,10 +160,26 @@ def _dependencies(transaction: Transaction, rules: Rules, new: NewTask, merged: 
     return wanted, len(open_)
 
 
-def _ancestry(transaction: Transaction, rules: Rules, caller: Caller, new: NewTask) -> dict[str, Any]:
-    if new.lease is None:
+def _approval(
+    rules: Rules, caller: Caller, new: NewTask, merged: Merged, body: Body, depends_on: tuple[int, ...],
+    schedule: Schedule | None,
+) -> tuple[str | None, Asked | None]:  # fmt: skip
+    """Return the approval that a new task has or needs, and what a person is asked first."""
+    needed = approving.is_needed(rules, merged.executor, merged.task_type, body.trust, wanted=new.requires_approval)
+    if not needed:
+        return None, None
+    asked = approving.ask_about(
+        merged.title, merged.executor, caller.name, body, pinning.pin(rules, body), depends_on,
+        of_schedule=schedule is not None,
+    )  # fmt: skip
+    if schedule is not None and schedule.approved == asked.digest:
+        return asked.digest, None
+    return approving.NEEDED, asked
+
+
+def _ancestry(transaction: Transaction, rules: Rules, parent: Task | None) -> dict[str, Any]:
+    if parent is None:
         return {"parent_id": None, "root_id": None, "depth": 0}
-    parent = holding.held(transaction, caller, new.lease).task
     limits = rules.limits
     depth = parent.depth + 1
     root_id = parent.root_id or parent.id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import cron as crons
@@ -11,7 +11,7 @@ from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import TaskQueueError, WrongStatus
 from taskqueue_mcp.model import FINAL, Fate, Micros, Misfire, Overlap, Reason, Schedule, Task
 from taskqueue_mcp.store import events, queues, schedules, tasks
-from taskqueue_mcp.taskqueue import creating, merging, moving
+from taskqueue_mcp.taskqueue import approving, creating, merging, moving, rights
 from taskqueue_mcp.taskqueue.merging import Merged, Wanted
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _start(transaction: Transaction, rules: Rules, schedule: Schedule, task: Tas
         events.SYSTEM,
         {"task": f"T-{task.id}", "due_at": due},
     )
-    moving.admit(transaction, task)
+    if approving.hold(transaction, rules, task) is None:
+        moving.admit(transaction, task)
     schedules.watch(transaction, task.id, rules.unclaimed_seconds * 1_000_000)
 
 
@@ -149,7 +150,7 @@ def stand_for(
 ) -> Task | None:
     """Store the task that stands for a due time, in place of the one `before` if there was one."""
     if before is None:
-        merged = merging.merge(transaction, rules, wanted(schedule))
+        merged = _merged(transaction, rules, schedule)
     else:
         merged = _merged_again(transaction, rules, schedule, before)
     task = None if due_at is None else _stand(transaction, merged, schedule, due_at)
@@ -181,10 +182,19 @@ def wanted(schedule: Schedule) -> Wanted:
     return Wanted(**body)
 
 
+def _merged(transaction: Transaction, rules: Rules, schedule: Schedule) -> Merged:
+    """Merge the arguments of a run, with the rights of who wrote its schedule."""
+    asked, held = wanted(schedule), rights.read(schedule.rights)
+    merged = merging.merge(transaction, rules, asked)
+    rights.check_run(transaction, rules, asked, merged, held, schedule.name)
+    origin = rights.Origin(held, rights.least([schedule.trust]))
+    return replace(merged, body=origin.stamp(merged.body))
+
+
 def _merged_again(transaction: Transaction, rules: Rules, schedule: Schedule, standing: Task) -> Merged:
     """Merge the run's arguments as they are now; when that fails the run is what it was created as."""
     try:
-        return merging.merge(transaction, rules, wanted(schedule))
+        return _merged(transaction, rules, schedule)
     except TaskQueueError as error:
         events.record_other(
             transaction, "schedule", schedule.id, "stale_body", events.SYSTEM,

@@ -105,6 +105,19 @@ def merge(transaction: Transaction, rules: Rules, wanted: Wanted, requested_by: 
     return _checked(_stack(layers), rules, requested_by)
 
 
+def check_params(rules: Rules, merged: Merged) -> None:
+    """Refuse parameters that the executor would refuse, where it is one that this server knows.
+
+    Raises:
+        InvalidInput: one line with every bad field.
+    """
+    if rules.executors is None:
+        return
+    sop = merged.body.sop
+    procedure = None if sop is None or rules.procedures is None else rules.procedures.load(sop)
+    rules.executors.check(merged.executor, json.loads(merged.body.params or "{}"), procedure)
+
+
 def _normal(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     layer = dict(given)
     layer["params"] = checks.json_object("params", given.get("params"), limits.json_depth)

@@ -60,7 +60,7 @@ def move(
 
 def follow(transaction: Transaction, before: Task, after: Task) -> Task:
     """Do what a written transition entails and return the task as it stands then."""
-    if after.status is Status.WAITING and after.question is not None:
+    if after.status is Status.WAITING and after.question is not None and after.reason is not Reason.APPROVAL:
         attempts.ask(transaction, after, "question", after.question)
     if after.serial_key is not None and before.status in IN_THE_WAY and after.status not in IN_THE_WAY:
         head = tasks.next_in_line(transaction, after.serial_key)
@@ -148,4 +148,6 @@ def _unblock(transaction: Transaction, task: Task) -> None:
 def _ending(task: Task, kind: str) -> str:
     if kind == "lease_lost":
         return "lost" if task.confirmed else "unconfirmed"
+    if kind == "approval_asked":
+        return "released"
     return "cancelled"

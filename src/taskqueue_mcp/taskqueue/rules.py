@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable  # noqa: TC003 - types of public fields
+from collections.abc import Callable, Mapping  # noqa: TC003 - types of public fields
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
+from taskqueue_mcp.model import Trust
 from taskqueue_mcp.procedures.folder import ProcedureFolder  # noqa: TC001 - the same
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.taskqueue.limits import Limits
+
+if TYPE_CHECKING:
+    from taskqueue_mcp.procedures.parsing import Procedure
 
 EXECUTOR_OF_TYPE = {
     "report_generation": "report",
@@ -19,8 +24,34 @@ EXECUTOR_OF_TYPE = {
     "cli": "shell",
     "shell": "shell",
     "mail": "mail",
+    "email": "mail",
 }
 DEFAULT_EXECUTOR = "claude"
+OPEN_EXECUTORS = ("calculation", "claude", "query", "report")
+"""What they may do is the owner's to say, beforehand, in the settings and procedures; what others may, a task says."""
+SENSITIVE = ("mail", "email", "push", "git_push", "payment")
+SENSITIVE_FROM_STRANGERS = ("shell",)
+
+
+class Catalogue(Protocol):
+    """The executors that this program knows."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return their names."""
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return `{name, description, params}` of one; `params` is a JSON schema.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+
+    def check(self, name: str, params: Mapping[str, Any], procedure: Procedure | None) -> None:
+        """Refuse parameters that the executor would refuse; one that is not known here takes any.
+
+        Raises:
+            InvalidInput: one line with every bad field.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +63,10 @@ class Rules:
     backoff: Backoff = field(default_factory=Backoff)
     zone: str = "UTC"
     executor_of_type: dict[str, str] = field(default_factory=lambda: dict(EXECUTOR_OF_TYPE))
+    executors: Catalogue | None = None
+    open_executors: frozenset[str] = frozenset(OPEN_EXECUTORS)
+    sensitive: frozenset[str] = frozenset(SENSITIVE)
+    sensitive_from_strangers: frozenset[str] = frozenset(SENSITIVE_FROM_STRANGERS)
     lease_seconds: int = 900
     first_lease_seconds: int = 60
     redeliver_seconds: int = 60
@@ -45,3 +80,8 @@ class Rules:
     def executor(self, task_type: str) -> str:
         """Return the executor that does work of this type."""
         return self.executor_of_type.get(task_type, DEFAULT_EXECUTOR)
+
+    def is_sensitive(self, executor: str, task_type: str, trust: str | None) -> bool:
+        """Whether a person has to approve such a task before it runs."""
+        kinds = {executor, task_type}
+        return bool(kinds & self.sensitive) or (trust == Trust.EXTERNAL and bool(kinds & self.sensitive_from_strangers))

@@ -11,7 +11,7 @@ from taskqueue_mcp import cron as crons
 from taskqueue_mcp.errors import InvalidInput, NotFound, WrongStatus
 from taskqueue_mcp.model import Fate, Micros, Misfire, Overlap, Schedule, Task
 from taskqueue_mcp.store import events, schedules
-from taskqueue_mcp.taskqueue import creating, firing, merging, moving, promoting
+from taskqueue_mcp.taskqueue import creating, firing, merging, moving, promoting, rights
 from taskqueue_mcp.taskqueue.creating import NewTask
 from taskqueue_mcp.taskqueue.merging import Wanted
 
@@ -66,7 +66,12 @@ def put(transaction: Transaction, rules: Rules, caller: Caller, new: NewSchedule
     cron = crons.parse(new.cron, values["timezone"])
     values["cron"] = cron.expression
     wanted = Wanted(**_wanted(new, found))
-    merging.merge(transaction, rules, wanted)
+    merged = merging.merge(transaction, rules, wanted)
+    rights.check(transaction, rules, caller, wanted, merged)
+    merging.check_params(rules, merged)
+    trusts = [rights.trust_in(caller).value, *([] if found is None else [found.trust])]
+    values["trust"] = rights.least(trusts).value
+    values["rights"] = rights.of(caller).written()
     values["body"] = json.dumps(wanted.given(), ensure_ascii=False)
     due_at = crons.next_after(cron, transaction.now)
     if found is None:
@@ -128,7 +133,7 @@ def resume(transaction: Transaction, rules: Rules, caller: Caller, name: str) ->
 def run_now(transaction: Transaction, rules: Rules, caller: Caller, name: str) -> Task:
     """Create a run of its own, beside the schedule's due times."""
     schedule = fetch(transaction, name, lock=True)
-    made = creating.create(transaction, rules, caller, NewTask(firing.wanted(schedule)), schedule.id)
+    made = creating.create(transaction, rules, caller, NewTask(firing.wanted(schedule)), schedule)
     events.record_other(transaction, "schedule", schedule.id, "run_now", caller.name, {"task": f"T-{made.task.id}"})
     return made.task
 

@@ -155,7 +155,9 @@ class TaskQueue:
             InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.ANSWER)
-        return await self._write(partial(answering.answer, caller=caller, task_id=task_id, action=action, text=text))
+        return await self._write(
+            partial(answering.answer, rules=self.rules, caller=caller, task_id=task_id, action=action, text=text)
+        )
 
     # --- work ------------------------------------------------------------------------------------------
 

@@ -76,9 +76,9 @@ MUTANTS = (
         (
             Edit(
                 "taskqueue/creating.py",
-                "parent = holding.held(transaction, caller, new.lease).task",
-                "parent = tasks.fetch(transaction, int(new.lease[2:].split('.')[0]))",
-                "_ancestry",
+                "holding.held(transaction, caller, new.lease).task",
+                "tasks.fetch(transaction, int(new.lease[2:].split('.')[0]))",
+                "create",
             ),
         ),
         ("contract/test_creating.py::test_a_child_needs_a_lease_that_is_valid_and_ones_own",),

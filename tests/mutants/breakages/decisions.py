@@ -16,13 +16,13 @@ MUTANTS = (
     Mutant(
         "an-agent-approves-what-it-created",
         "an agent never approves what it created",
-        (Edit("taskqueue/answering.py", "made = task.created_by == caller.name", "made = False", "_impartial"),),
+        (Edit("taskqueue/approving.py", "made = task.created_by == caller.name", "made = False", "check_impartial"),),
         (f"{DECIDING}::test_an_agent_cannot_decide_about_what_it_created",),
     ),
     Mutant(
         "an-agent-answers-what-it-works-on",
         "an agent never approves what it worked on itself",
-        (Edit("taskqueue/answering.py", "if made or worked:", "if made:", "_impartial"),),
+        (Edit("taskqueue/approving.py", "if made or worked or wrote:", "if made or wrote:", "check_impartial"),),
         (f"{DECIDING}::test_an_agent_cannot_answer_what_it_works_on",),
     ),
     Mutant(

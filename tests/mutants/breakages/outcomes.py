@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "a-claim-leaves-no-event",
         EVERY_TRANSITION,
-        (Edit("taskqueue/claiming.py", "events.record(", "(lambda *_: None)(", "claim"),),
+        (Edit("taskqueue/claiming.py", "events.record(", "(lambda *_: None)(", "_take"),),
         (f"{EVENTS}::test_an_event_says_who_and_which_attempt",),
     ),
     Mutant(
