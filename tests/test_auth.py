@@ -141,8 +141,14 @@ async def test_a_token_without_a_scope_is_refused(auth: Auth) -> None:
 
 
 def test_scopes_are_read_from_words_commas_and_blanks() -> None:
-    assert read_scopes(("enqueue,work", "answer")) == ({Scope.ENQUEUE, Scope.WORK, Scope.ANSWER}, frozenset())
-    assert read_scopes(("enqueue", "exec:shell,exec:mail")) == ({Scope.ENQUEUE}, {"shell", "mail"})
+    assert read_scopes(("enqueue,work", "answer")) == (
+        frozenset({Scope.ENQUEUE, Scope.WORK, Scope.ANSWER}),
+        frozenset(),
+    )
+    assert read_scopes(("enqueue", "exec:shell,exec:mail")) == (
+        frozenset({Scope.ENQUEUE}),
+        frozenset({"shell", "mail"}),
+    )
     for wrong in ("root", "exec:", "exec:*", "exec:a b\n"):
         with pytest.raises(InvalidInput, match="scope"):
             read_scopes((wrong, "exec:"))
