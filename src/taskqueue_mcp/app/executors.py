@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Registry
+from taskqueue_mcp.settings import state_folder
 from taskqueue_mcp.store.opening import is_postgres, sqlite_file
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.settings import Settings
 
+NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")
 GROUP = "taskqueue_mcp.executors"
 """The group of entry points in which a package offers an executor: a class that is made without arguments."""
 
@@ -38,7 +41,25 @@ def _shell(settings: Settings) -> Executor[Any]:
     return Shell(allow=means.shell_allow, env_names=means.shell_env, folder=means.shell_folder, limits=limits)
 
 
+def _claude(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.claude import Claude, Leave, Server  # noqa: PLC0415 - only a worker that has it loads it
+
+    means = settings.worker.claude
+    fields = {name: getattr(means, name) for name in type(means).model_fields}
+    if sorted(wrong := [name for name in means.folders if not NAME.fullmatch(name)]):
+        raise SettingsRefused(f"worker.claude.folders: {wrong[0]!a} is no name of letters, digits, - and _")
+    fields["home"] = means.home or state_folder() / "claude"
+    fields["folders"] = {name: folder.absolute() for name, folder in means.folders.items()}
+    fields["mcp_servers"] = {
+        name: Server(**{**server.model_dump(), "args": tuple(server.args), "tools": tuple(server.tools)})
+        for name, server in means.mcp_servers.items()
+    }
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return Claude(Leave(**(fields | lists)))
+
+
 BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {
+    "claude": _claude,
     "report": _report,
     "shell": _shell,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from taskqueue_mcp.settings.claude import ClaudeSettings
 from taskqueue_mcp.settings.kinds import Words
 
 
@@ -32,5 +33,6 @@ class WorkerSettings(BaseModel):
     shell_env: Words = Field(default_factory=list)
     shell_folder: Path | None = None
     process: ProcessSettings = Field(default_factory=ProcessSettings)
+    claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
     executors: Words = Field(default_factory=lambda: ["report", "shell"])
     concurrency: int = Field(1, ge=1, le=64)
