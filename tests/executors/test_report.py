@@ -32,7 +32,7 @@ from taskqueue_mcp.procedures.parsing import Procedure, parse
 from tests.executors.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import FrameType
 
@@ -199,7 +199,7 @@ async def test_formulas_in_the_data_arrive_as_text(make_run: MakeRun, shop: Path
     [
         ({"source": "nowhere"}, "no source 'nowhere'; there is shop"),
         ({"source": "../shop.db"}, "no source '../shop.db'"),
-        ({"output": {"format": "html"}}, "a report is written as xlsx, csv, json, not as 'html'"),
+        ({"output": {"format": "docx"}}, "a report is written as xlsx, csv, json, html, pdf, md, not as 'docx'"),
         ({"output": {"path": "../x"}}, "climbs out"),
         ({"output": {"filename_pattern": "{__class__.x}.csv"}}, "unknown placeholder"),
         ({"output": {"summary": "{nothing}"}}, "unknown placeholder {nothing}"),
@@ -439,13 +439,16 @@ async def test_a_file_that_is_ready_too_late_does_not_appear(make_run: MakeRun, 
     started, go = threading.Event(), threading.Event()
 
     class Slow(OutputFolder):
-        def write(self, relative: str, writer: Callable[[BinaryIO], object]) -> WrittenFile:
-            def write_late(file: BinaryIO) -> None:
-                started.set()
-                go.wait(5)
-                writer(file)
+        def write_all(self, files: Iterable[tuple[str, Callable[[BinaryIO], object]]]) -> list[WrittenFile]:
+            def late(writer: Callable[[BinaryIO], object]) -> Callable[[BinaryIO], object]:
+                def write_late(file: BinaryIO) -> None:
+                    started.set()
+                    go.wait(5)
+                    writer(file)
 
-            return super().write(relative, write_late)
+                return write_late
+
+            return super().write_all((relative, late(writer)) for relative, writer in files)
 
     run = make_run(procedure=procedure("SELECT 1 AS a WHERE 0"), outputs=Slow(tmp_path / "out"))
     async with anyio.create_task_group() as group:

@@ -16,7 +16,7 @@ from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.outputs import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 HOLDS_FOLDERS: Final = {os.open, os.mkdir, os.link, os.unlink, os.rename} <= os.supports_dir_fd
@@ -55,21 +55,36 @@ class OutputFolder:
             LimitReached: the name is taken ten thousand times.
             OSError: the disk is full, or the folder may not be written.
         """
-        paths.check(relative)
-        *folders, name = relative.split("/")
-        self._root.mkdir(parents=True, exist_ok=True)
+        return self.write_all([(relative, writer)])[0]
+
+    def write_all(self, files: Iterable[tuple[str, Callable[[BinaryIO], object]]]) -> list[WrittenFile]:
+        """Write several files as `write` does one: no name appears before the last of them is filled.
+
+        The pairs of a path and its writer are asked for one after the other, each once the one before is filled.
+
+        Raises:
+            InvalidInput: a path is not clean, or a folder on the way is a link or a file.
+            LimitReached: a name is taken ten thousand times.
+            OSError: the disk is full, or the folder may not be written.
+        """
+        written: list[WrittenFile] = []
         with ExitStack() as held:
-            folder = self._walk(folders, held, make=True)
-            part = f".{secrets.token_hex(8)}.part"
-            try:
+            filled: list[_Filled] = []
+            for relative, writer in files:
+                paths.check(relative)
+                *folders, name = relative.split("/")
+                self._root.mkdir(parents=True, exist_ok=True)
+                folder = self._walk(folders, held, make=True)
+                part = f".{secrets.token_hex(8)}.part"
+                held.callback(_remove, folder, part)
                 size, sha256 = _fill(folder, part, writer)
-                taken = _publish(folder, part, name)
-            finally:
-                with suppress(FileNotFoundError):
-                    folder.unlink(part)
-            folder.sync()
-        path = "/".join([*folders, taken])
-        return _described(path, size, sha256)
+                filled.append(_Filled(folder, folders, part, name, size, sha256))
+            for each in filled:
+                taken = _publish(each.folder, each.part, each.name)
+                _remove(each.folder, each.part)
+                each.folder.sync()
+                written.append(_described("/".join([*each.folders, taken]), each.size, each.sha256))
+        return written
 
     def find(self, relative: str) -> WrittenFile:
         """Size and hash of a file that lies at `relative`; for files that others say they have written.
@@ -164,6 +179,23 @@ class _Folder:
     def sync(self) -> None:
         if self.fd is not None:
             os.fsync(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A file that is whole and has no name yet."""
+
+    folder: _Folder
+    folders: list[str]
+    part: str
+    name: str
+    size: int
+    sha256: str
+
+
+def _remove(folder: _Folder, part: str) -> None:
+    with suppress(FileNotFoundError):
+        folder.unlink(part)
 
 
 def _described(path: str, size: int, sha256: str) -> WrittenFile:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from taskqueue_mcp import number_formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,17 +14,11 @@ if TYPE_CHECKING:
 Summed = Literal["sum", "average", "min", "max", "count"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
-_AROUND: Final = r"(?:[^\W\d_]|[ %€$£¥₹/°‰()²³.-])"
-"""What may stand around a number: no character that a spreadsheet's format takes for an order."""
-NUMBER_FORMAT: Final = re.compile(
-    rf"^(?P<before>{_AROUND}{{0,8}}?)(?P<whole>#,##0|0)(?P<part>\.0{{1,6}})?(?P<after>{_AROUND}{{0,12}})$"
-)
-
 
 def _number_format(value: Any) -> Any:
-    if value == "plain" or (isinstance(value, str) and NUMBER_FORMAT.fullmatch(value)):
+    if isinstance(value, str) and number_formats.read(value) is not None:
         return value
-    raise ValueError('write plain, 0, 0.00 or #,##0.00, with what stands around it, such as "0.0 %" or "€ #,##0.00"')
+    raise ValueError(number_formats.HINT)
 
 
 NumberFormat = Annotated[str, BeforeValidator(_number_format)]
