@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from functools import partial
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Failure, NewTask, TaskQueue, Update, Wanted
 from tests.reliability.power import Trace
-from tests.reliability.processes import Diary
+from tests.reliability.processes import Diary, together
 from tests.reliability.racers import EVERYONE, SHORT, count_open, opened
 from tests.reliability.shared import JumpingClock, Room
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 LANES = 3
 """How many calls a client has under way at a time."""
@@ -27,6 +28,9 @@ MOST_AHEAD = 20
 """A client settles about as many tasks as it creates: this many more at most, in each of its lives."""
 PAUSE = 0.005
 """How long a client leaves a queue alone that has nothing for it, in seconds."""
+DRAIN_SECONDS = 45.0
+"""How long what is left may stay as much as it was."""
+MOST_DRAINING = 1_800.0
 UNKNOWN = "is not known"
 """In a refusal: the connection to the database was lost in the middle of a commit."""
 SETTLING = frozenset({"complete", "fail"})
@@ -74,12 +78,15 @@ class Client:
             for _ in range(LANES):
                 group.create_task(self._lane())
 
-    async def drain(self, deadline: float) -> None:
-        """Finish whatever is left, whoever began it."""
+    async def drain(self, seconds: float) -> None:
+        """Finish whatever is left, whoever began it; it must become less within so many seconds, however much it is."""
         for call in self.unanswered:
             await self.do(call)
-        while await count_open(self._queue):
-            assert time.monotonic() < deadline, "the queue does not drain"
+        fewest, since = math.inf, time.monotonic()
+        while left := await count_open(self._queue):
+            if left < fewest:
+                fewest, since = left, time.monotonic()
+            assert time.monotonic() < since + seconds, f"the queue does not drain: {left} left"
             if self._held:
                 await self._settle(self._held.pop(), "complete")
             else:
@@ -219,12 +226,16 @@ def live_on_a_recorded_disk(url: str, diary: str, trace: str, seed: int, lives: 
         asyncio.run(run())
 
 
-def drain(url: str, diary: str, seed: int, seconds: float, clock: str | None = None) -> None:
-    """Be a client until nothing is left to do."""
+def drain_together(url: str, diaries: Sequence[Path], clock: Path | None = None) -> None:
+    """Have the clients of these diaries come back and do whatever is left, side by side."""
+    count = len(diaries)
+    clocks = [None if clock is None else str(clock)] * count
+    together(_drain, [url] * count, [str(diary) for diary in diaries], range(count), clocks, seconds=MOST_DRAINING)
 
+
+def _drain(url: str, diary: str, seed: int, clock: str | None) -> None:
     async def run() -> None:
         async with opened(url, clock_at(clock), lease_seconds=SHORT, first_lease_seconds=SHORT) as queue:
-            client = Client(queue, Diary(Path(diary)), random.Random(seed))  # noqa: S311 - the same
-            await client.drain(time.monotonic() + seconds)
+            await Client(queue, Diary(Path(diary)), random.Random(seed)).drain(DRAIN_SECONDS)  # noqa: S311 - the same
 
     asyncio.run(run())

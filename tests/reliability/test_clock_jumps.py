@@ -13,7 +13,7 @@ import anyio
 from taskqueue_mcp.taskqueue import NewSchedule, Wanted
 from tests.reliability import clients
 from tests.reliability.invariants import broken
-from tests.reliability.processes import start, together
+from tests.reliability.processes import start
 from tests.reliability.racers import EVERYONE, LIMITS, SHORT, opened
 from tests.reliability.shared import JumpingClock
 from tests.reliability.truth import acknowledged, read_all, untrue
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 CLIENTS = 3
 MINUTE, HOUR, DAY, YEAR = 60, 3_600, 86_400, 365 * 86_400
 JUMPS = [sign * seconds for sign in (1, -1) for seconds in (1, MINUTE, HOUR, DAY, 30 * DAY, YEAR)]
-DRAIN_SECONDS = 45.0
 MISFIRES = {"coalesce": 2 * HOUR, "skip": 3 * HOUR, "all": 6 * HOUR}
 """A schedule for each way to make up for missed runs, and how far apart its due times are, in seconds."""
 
@@ -71,11 +70,7 @@ async def test_however_the_clock_jumps_no_promise_breaks_and_the_queue_drains(
 
         for misfire in MISFIRES:
             await queue.delete_schedule(EVERYONE, misfire)
-        urls, names, clocks = [database_url] * CLIENTS, [str(diary) for diary in diaries], [str(folder / "clock")]
-        seconds = [DRAIN_SECONDS] * CLIENTS
-        together(
-            clients.drain, urls, names, range(CLIENTS), seconds, clocks * CLIENTS, seconds=DRAIN_SECONDS + 10
-        )  # fmt: skip
+        clients.drain_together(database_url, diaries, folder / "clock")
         assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries))) == []
         stored = await queue.database.read(lambda transaction: transaction.all("SELECT status FROM tasks"))

@@ -11,7 +11,7 @@ import anyio
 
 from tests.reliability import clients
 from tests.reliability.invariants import broken
-from tests.reliability.processes import PATIENCE, start, together
+from tests.reliability.processes import PATIENCE, start
 from tests.reliability.racers import SHORT, opened
 from tests.reliability.shared import Room
 from tests.reliability.truth import acknowledged, read_all, untrue
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tests.reliability.conftest import Tell
 
 CLIENTS = 3
-DRAIN_SECONDS = 45.0
 BUSY = frozenset({"busy"})
 
 
@@ -63,9 +62,7 @@ async def test_what_a_full_disk_refused_was_not_done_and_work_goes_on_when_there
         tell(full_disks=rounds, refused_calls=refused["busy"], acknowledged_calls=acknowledged(diaries))
         assert refused["busy"] > 2 * rounds  # or it was not much of a test
 
-        seconds = [DRAIN_SECONDS] * CLIENTS
-        names = [str(diary) for diary in diaries]
-        together(clients.drain, [url] * CLIENTS, names, range(CLIENTS), seconds, seconds=DRAIN_SECONDS + 10)
+        clients.drain_together(url, diaries)
         assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
         completed = "SELECT count(*) FROM tasks WHERE status = 'completed'"

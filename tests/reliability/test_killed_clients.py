@@ -16,7 +16,7 @@ from pysqlite3 import dbapi2 as sqlite
 from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Wanted
 from tests.reliability import clients
 from tests.reliability.invariants import broken
-from tests.reliability.processes import PATIENCE, Diary, read_diary, start, together
+from tests.reliability.processes import PATIENCE, Diary, read_diary, start
 from tests.reliability.racers import EVERYONE, SHORT, opened
 from tests.reliability.truth import acknowledged, gaps, read_all, untrue
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 CLIENTS = 4
 TASKS = {"sqlite": 4_000, "postgres": 1_000}
-DRAIN_SECONDS = 45.0
 
 
 async def kill_and_restart(queue: TaskQueue, url: str, diaries: list[Path], seed: int, kills: int, tasks: int) -> int:
@@ -80,9 +79,7 @@ async def test_whatever_is_killed_whenever_no_promise_breaks_and_the_queue_drain
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries))) == []
 
         await queue.delete_schedule(EVERYONE, "each-second")
-        urls, names = [database_url] * CLIENTS, [str(diary) for diary in diaries]
-        seconds = [DRAIN_SECONDS] * CLIENTS
-        together(clients.drain, urls, names, range(CLIENTS), seconds, seconds=DRAIN_SECONDS + 10)
+        clients.drain_together(database_url, diaries)
         assert await queue.database.read(lambda transaction: broken(transaction, SHORT)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries))) == []
         assert await queue.database.read(gaps) == []

@@ -16,7 +16,7 @@ from tests.reliability import clients
 from tests.reliability.actors import SHORTER, Actor, run, untold
 from tests.reliability.fleet import Fleet
 from tests.reliability.invariants import broken
-from tests.reliability.processes import PATIENCE, start, together
+from tests.reliability.processes import PATIENCE, start
 from tests.reliability.proxy import Wire
 from tests.reliability.racers import SHORT, opened
 from tests.reliability.truth import acknowledged, read_all, untrue
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tests.reliability.conftest import Tell
 
 CLIENTS = 4
-DRAIN_SECONDS = 45.0
 BUSY = frozenset({"busy"})
 
 
@@ -83,9 +82,7 @@ async def holds(url: str, diaries: list[Path], tell: Tell, lease_seconds: float 
             for entry in entries
         )
         tell(acknowledged_calls=acknowledged(diaries), refused_calls=told["busy"], unknown_commits=told["unknown"])
-        names = [str(diary) for diary in diaries]
-        seconds = [DRAIN_SECONDS] * CLIENTS
-        together(clients.drain, [url] * CLIENTS, names, range(CLIENTS), seconds, seconds=DRAIN_SECONDS + 10)
+        clients.drain_together(url, diaries)
         assert await queue.database.read(lambda transaction: broken(transaction, lease_seconds)) == []
         assert await queue.database.read(lambda transaction: untrue(transaction, read_all(diaries), BUSY)) == []
 
