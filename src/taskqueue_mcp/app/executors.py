@@ -58,8 +58,20 @@ def _claude(settings: Settings) -> Executor[Any]:
     return Claude(Leave(**(fields | lists)))
 
 
+def _mail(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.mail import Mail, MailServer  # noqa: PLC0415 - only a worker that has it loads it
+
+    means = settings.worker.mail
+    password = None if means.password is None else means.password.get_secret_value()
+    server = means.host and MailServer(
+        host=means.host, port=means.port, tls=means.tls, user=means.user, password=password, ca_file=means.ca_file
+    )
+    return Mail(server or None, sender=means.sender, destinations=means.destinations, most_bytes=means.most_bytes)
+
+
 BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {
     "claude": _claude,
+    "mail": _mail,
     "report": _report,
     "shell": _shell,
 }

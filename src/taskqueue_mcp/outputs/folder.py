@@ -8,7 +8,7 @@ import mimetypes
 import os
 import secrets
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -16,6 +16,7 @@ from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.outputs import paths
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
@@ -95,24 +96,32 @@ class OutputFolder:
             InvalidInput: the path leaves the folder, or is not a regular file.
             NotFound: there is none.
         """
+        with self.opened(relative) as (file, status):
+            return _described(relative, status.st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+    @contextmanager
+    def opened(self, relative: str) -> Iterator[tuple[io.BufferedReader, os.stat_result]]:
+        """The file that lies at `relative`, open for reading, and what the system knows of it.
+
+        Raises:
+            InvalidInput, NotFound: as `find`.
+        """
         parts = relative.split("/")
         if {"", ".", ".."} & set(parts) or set(relative) & set("\\:\0"):
             raise InvalidInput(f"{relative[:80]!a} is not a path inside the output folder; write it relative")
-        try:
-            with ExitStack() as held:
+        with ExitStack() as held:
+            try:
                 folder = self._walk(parts[:-1], held, make=False)
                 descriptor = folder.open(parts[-1], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-                held.callback(os.close, descriptor)
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise InvalidInput(f"{relative[:80]!a} is not a regular file")
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            raise NotFound(f"{relative[:80]!a} is not in the output folder") from None
-        except OSError as error:
-            raise InvalidInput(f"{relative[:80]!a}: {_why(error)}") from None
-        return _described(relative, status.st_size, sha256)
+            except FileNotFoundError:
+                raise NotFound(f"{relative[:80]!a} is not in the output folder") from None
+            except OSError as error:
+                raise InvalidInput(f"{relative[:80]!a}: {_why(error)}") from None
+            file = held.enter_context(os.fdopen(descriptor, "rb"))
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidInput(f"{relative[:80]!a} is not a regular file")
+            yield file, status
 
     def _walk(self, folders: list[str], held: ExitStack, *, make: bool) -> _Folder:
         folder = held.enter_context(_Folder(self._root.resolve(), held_open=self._holds_folders))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from taskqueue_mcp.settings.claude import ClaudeSettings
 from taskqueue_mcp.settings.kinds import Words
@@ -22,6 +23,22 @@ class ProcessSettings(BaseModel):
     open_files: int = Field(4_096, ge=0)
 
 
+class MailSettings(BaseModel):
+    """Where messages are handed in, as whom, and whom they may reach."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str | None = None
+    port: int = Field(587, ge=1, le=65_535)
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    sender: str | None = None
+    destinations: dict[str, Words] = Field(default_factory=dict)
+    most_bytes: int = Field(20 * 1024 * 1024, ge=1)
+
+
 class WorkerSettings(BaseModel):
     """What this machine's worker may do."""
 
@@ -34,5 +51,6 @@ class WorkerSettings(BaseModel):
     shell_folder: Path | None = None
     process: ProcessSettings = Field(default_factory=ProcessSettings)
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
+    mail: MailSettings = Field(default_factory=MailSettings)
     executors: Words = Field(default_factory=lambda: ["report", "shell"])
     concurrency: int = Field(1, ge=1, le=64)
