@@ -55,6 +55,8 @@ class NapParams(Params):
     heeds_stop: bool = True
     fails_when_stopped: bool = False
     in_a_thread: bool = False
+    blocks: bool = False
+    """Sleep in the event loop itself."""
     barrier: str | None = None
     """A folder in which as many files as `seconds` says have to lie before the nap is over."""
 
@@ -66,7 +68,9 @@ class Nap(Executor[NapParams]):
     async def run(self, params: NapParams, run: Run) -> Outcome:
         seconds = params.seconds[min(run.attempt, len(params.seconds)) - 1]
         await run.progress(None, "napping")
-        if params.in_a_thread:
+        if params.blocks:
+            time.sleep(seconds)  # noqa: ASYNC251 - as no executor should
+        elif params.in_a_thread:
             await anyio.to_thread.run_sync(time.sleep, seconds)
         elif params.barrier is not None:
             await meet(Path(params.barrier), run.task_id, seconds)

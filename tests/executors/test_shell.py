@@ -201,7 +201,19 @@ async def test_the_environment_is_clean(make_run: MakeRun, monkeypatch: pytest.M
     outcome = await completed(make_run(), ["env"], env={"REPORT": "weekly"}, executor=executor)
 
     seen = dict(line.split("=", 1) for line in outcome.data["stdout"].splitlines())
-    assert set(seen) <= {"PATH", "HOME", "LANG", "LC_TIME", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "REPORT"}
+    assert set(seen) <= {
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_TIME",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+        "TMPDIR",
+        "REPORT",
+        "TASKQUEUE_ATTEMPT",
+    }
+    assert seen["TASKQUEUE_ATTEMPT"] == "T-142:1"
     assert (seen["REPORT"], seen["LC_TIME"], seen["PATH"]) == ("weekly", "C", "/usr/local/bin:/usr/bin:/bin")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from taskqueue_mcp.executors.trees import Mark
     from taskqueue_mcp.model import Ended
     from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
     from taskqueue_mcp.procedures.parsing import Procedure
@@ -49,7 +50,8 @@ class Run:
     `due_date` is the day in `zone`; `now` is aware. `outputs` is where files for people go, `directory` is private
     to the attempt and goes with it. `log` takes text for the log, from the event loop's thread. `keep` makes a file
     of the output folder an artifact at once, so that it is there however the attempt ends. `stop` is set on
-    cancel, lease loss and shutdown: an executor then ends its children at once and returns.
+    cancel, lease loss and shutdown: an executor then ends its children at once and returns. Processes that are
+    started with `mark` (`Limits.around`) end with the attempt wherever they went.
     """
 
     task_id: int
@@ -71,6 +73,7 @@ class Run:
     stop: anyio.Event
     timeout_seconds: int | None = None
     keep: Callable[[WrittenFile], None] = _nowhere
+    mark: Mark | None = None
 
 
 M = TypeVar("M", bound=BaseModel)

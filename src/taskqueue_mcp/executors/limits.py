@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from taskqueue_mcp.executors.trees import Mark
+
 SHELL: Final = "/bin/sh"
 GIBIBYTE: Final = 1024**3
 KIBIBYTE: Final = 1024
@@ -43,11 +45,17 @@ class Limits:
     processes: int = 1_000
     open_files: int = 4_096
 
-    def around(self, argv: Sequence[str]) -> list[str]:
-        """Return the command that runs `argv`, whose first entry is a whole path, within these limits."""
+    def around(self, argv: Sequence[str], mark: Mark | None = None) -> list[str]:
+        """Return the command that runs `argv`, whose first entry is a whole path, within these limits.
+
+        With a mark, whatever it starts carries that.
+        """
         if sys.platform == "win32":
             return list(argv)
         wanted = list(_settings(self))
+        if mark is not None:  # dash calls the limit -w, bash -x; where it is lower already, a mark is there
+            number = mark.number
+            wanted.append(f"{{ ulimit -w {number} || ulimit -x {number} || :; }} 2>/dev/null")
         return [SHELL, "-c", f"{' && '.join(wanted)} && {BECOME}", *argv] if wanted else list(argv)
 
     def broken_by(self, number: int) -> str | None:

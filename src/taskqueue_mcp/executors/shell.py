@@ -62,9 +62,9 @@ class ShellParams(Params):
 class Shell(Executor[ShellParams]):
     """Runs the commands that the owner allows; without a list it runs none.
 
-    A command gets the fixed PATH, HOME, LANG, LC_*, TZ and TMPDIR and what of `env_names` its task sets. It
-    works in the attempt's private directory, or with `cwd` within `folder`, within `limits`. Its process group ends
-    with it.
+    A command gets the fixed PATH, HOME, LANG, LC_*, TZ and TMPDIR, what of `env_names` its task sets, and its task
+    and attempt as TASKQUEUE_ATTEMPT. It works in the attempt's private directory, or with `cwd` within `folder`,
+    within `limits`. What it started ends with it.
 
     Raises:
         SettingsRefused: an entry of `allow` is no command, all of them at once.
@@ -127,7 +127,7 @@ class Shell(Executor[ShellParams]):
         command = self._commands.get(params.argv[0])
         if command is None:
             raise InvalidInput(f"the command {params.argv[0][:80]!a} is not allowed; allowed are {self._allowed}")
-        environment = self._environment(params.env)
+        environment = self._environment(params.env) | {"TASKQUEUE_ATTEMPT": f"T-{run.task_id}:{run.attempt}"}
         directory = self._directory(params.cwd, run)
         _check_startable(Path(command))
         with tempfile.TemporaryFile(dir=run.directory) as given:
@@ -135,7 +135,7 @@ class Shell(Executor[ShellParams]):
             given.write((params.stdin or "").encode())
             given.seek(0)
             return Popen(  # noqa: S603 - no shell, a command of the owner's list
-                self._limits.around([command, *params.argv[1:]]),
+                self._limits.around([command, *params.argv[1:]], run.mark),
                 stdin=DEVNULL if params.stdin is None else given,
                 stdout=PIPE,
                 stderr=PIPE,

@@ -24,8 +24,10 @@ from taskqueue_mcp.worker.reporting import Reporter
 
 if TYPE_CHECKING:
     from taskqueue_mcp.executors.base import Executor, Params, Registry
+    from taskqueue_mcp.executors.trees import Marks
     from taskqueue_mcp.outputs.folder import OutputFolder
     from taskqueue_mcp.procedures.parsing import Procedure
+    from taskqueue_mcp.worker.bench import Bench
     from taskqueue_mcp.worker.claims import Claim
     from taskqueue_mcp.worker.connection import Connection
 
@@ -35,6 +37,8 @@ MOST_SECONDS_BETWEEN_BEATS: Final = 30.0
 WATCH_SECONDS: Final = 45.0
 """How long one look at the task is parked; it comes back at once when the task is cancelled."""
 LEAST_SECONDS_BETWEEN_LOOKS: Final = 1.0
+FIRST_LOOK_SECONDS: Final = 0.2
+"""What is over by then is not looked at: the settling call hears of a cancel too."""
 STOP_SECONDS: Final = 0.5
 """How long an executor has to end by itself once `run.stop` is set; then it is broken off."""
 BREAK_OFF_SECONDS: Final = 3.0
@@ -51,7 +55,9 @@ class Means:
     registry: Registry
     outputs: OutputFolder
     lease_seconds: int
-    left_behind: set[asyncio.Task[Ended]]
+    bench: Bench
+    marks: Marks
+    left_behind: set[asyncio.Future[Ended]]
 
 
 class Attempt:
@@ -67,6 +73,7 @@ class Attempt:
         self._lost = ""
         self._shutting_down = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._mark = means.marks.next()
         self._named = f"{claim.name} attempt {claim.attempt}"
 
     def shut_down(self) -> None:
@@ -122,6 +129,7 @@ class Attempt:
     async def _watch(self) -> None:
         """Learn of a cancel at once: a parked look at the task returns when it becomes final."""
         arguments = {"task_id": self._claim.name, "wait_seconds": WATCH_SECONDS, "detail": "summary"}
+        await anyio.sleep(FIRST_LOOK_SECONDS)
         while True:
             looked_at = anyio.current_time()
             try:
@@ -140,70 +148,87 @@ class Attempt:
             await anyio.sleep(max(0.0, looked_at + LEAST_SECONDS_BETWEEN_LOOKS - anyio.current_time()))
 
     async def _ended(self, now: datetime) -> Ended:
-        """Run the executor until it is over, told to stop, or out of time; then see to it that it ends.
-
-        It runs in a task that nothing waits for in the end: a thread cannot be killed, and one that never returns
-        must hold up neither the time-out nor the end of the worker.
-        """
+        """Run the executor until it is over, told to stop, or out of time; then see to it that all of it ends."""
         if self._stop.is_set():
             return Returned(None, "stopped before it began")
+        try:
+            claim = await claims.whole(self._means.connection, self._claim)
+            executor = self._executor()
+            procedure = preparing.procedure(claim)
+            params = preparing.params(executor, claim, procedure)
+            run = self._run(claim, procedure, now)
+        except TaskQueueError as error:
+            return Failed(str(error), permanent=True)
+        except OSError as error:
+            return Failed(f"no working directory could be made: {error.strerror or error}")
+        try:
+            return await self._watched_over(executor, params, run)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end_strays()
+
+    async def _watched_over(self, executor: Executor[Any], params: Params, run: Run) -> Ended:
+        """Run the executor on the bench, in a task that nothing waits for in the end.
+
+        A thread cannot be killed, and one that never returns must hold up neither the time-out nor the end of the
+        worker.
+        """
+        place = self._means.bench.place
         scope = anyio.CancelScope()
-        running = asyncio.ensure_future(self._carried_out(scope, now))
+        running = place.start(self._outcome_of(executor, params, run, scope))
         stopped = asyncio.ensure_future(self._stop.wait())
-        seconds = self._claim.task.get("timeout_seconds")
-        limit = None if seconds is None else seconds + BACKSTOP_SECONDS
+        either: set[asyncio.Future[Any]] = {running, stopped}
+        limit = None if run.timeout_seconds is None else run.timeout_seconds + BACKSTOP_SECONDS
         timed_out = False
         try:
-            await asyncio.wait({running, stopped}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             timed_out = not running.done() and not self._stop.is_set()
-            self._stop.set()
-            await asyncio.wait({running}, timeout=STOP_SECONDS)
+            if not running.done():
+                place.loop.call_soon_threadsafe(run.stop.set)
+                await asyncio.wait({running}, timeout=STOP_SECONDS)
         finally:
             stopped.cancel()
-            self._stop.set()
-            scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({running}, timeout=BREAK_OFF_SECONDS)
+            if not running.done():
+                place.loop.call_soon_threadsafe(run.stop.set)
+                place.loop.call_soon_threadsafe(scope.cancel)
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({running}, timeout=BREAK_OFF_SECONDS)
             if not running.done():
                 self._leave_behind(running)
+                with anyio.CancelScope(shield=True):
+                    await self._means.bench.replace_if_blocked(place)
         if timed_out:
-            return Failed(f"timed out after {seconds} s; give it longer with timeout_seconds")
+            return Failed(f"timed out after {run.timeout_seconds} s; give it longer with timeout_seconds")
         return running.result() if running.done() else Returned(None, "the executor does not end")
 
-    def _leave_behind(self, running: asyncio.Task[Ended]) -> None:
+    def _leave_behind(self, running: asyncio.Future[Ended]) -> None:
         log.error("the executor of %s does not end and is left behind", self._named)
         self._means.left_behind.add(running)
         running.add_done_callback(self._means.left_behind.discard)
 
-    async def _carried_out(self, scope: anyio.CancelScope, now: datetime) -> Ended:
-        with scope:
-            try:
-                claim = await claims.whole(self._means.connection, self._claim)
-                executor = self._executor()
-                procedure = preparing.procedure(claim)
-                params = preparing.params(executor, claim, procedure)
-                run = self._run(claim, procedure, now)
-            except TaskQueueError as error:
-                return Failed(str(error), permanent=True)
-            except OSError as error:
-                return Failed(f"no working directory could be made: {error.strerror or error}")
-            return await self._outcome_of(executor, params, run, scope)
-        return Returned(None, "broken off")
+    async def _end_strays(self) -> None:
+        """End what the executor has started and not ended, wherever it went."""
+        if self._mark is None or not self._means.marks.has_strays(self._mark):
+            return
+        count = await anyio.to_thread.run_sync(self._means.marks.end, self._mark)
+        log.info("%s left %d processes behind; they are ended", self._named, count)
 
     async def _outcome_of(self, executor: Executor[Any], params: Params, run: Run, scope: anyio.CancelScope) -> Ended:
-        try:
-            outcome: object = await executor.run(params, run)
-        except asyncio.CancelledError:
-            if scope.cancel_called:
-                raise
-            return Failed("CancelledError: the executor was cancelled from within")
-        # An executor is anyone's code: what it throws is a failure of this attempt and of nothing else.
-        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
-            self._reporter.log(traceback.format_exc())
-            return Failed(in_a_line(leaf(error)))
-        if isinstance(outcome, Completed | Failed | Returned | Asked):
-            return outcome
-        return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
+        with scope:
+            try:
+                outcome: object = await executor.run(params, run)
+            except asyncio.CancelledError:
+                if scope.cancel_called:
+                    raise
+                return Failed("CancelledError: the executor was cancelled from within")
+            # An executor is anyone's code: what it throws is a failure of this attempt and of nothing else.
+            except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
+                self._reporter.log(traceback.format_exc())
+                return Failed(in_a_line(leaf(error)))
+            if isinstance(outcome, Completed | Failed | Returned | Asked):
+                return outcome
+            return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
+        return Returned(None, "broken off")
 
     def _executor(self) -> Executor[Any]:
         registry = self._means.registry
@@ -236,9 +261,10 @@ class Attempt:
             directory=Path(self._folder.name),
             log=self._reporter.log,
             progress=self._reporter.progress,
-            stop=self._stop,
+            stop=anyio.Event(),
             timeout_seconds=claim.task.get("timeout_seconds"),
             keep=self._reporter.artifact,
+            mark=self._mark,
         )
 
     def _judged(self, outcome: Ended) -> Ended:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from taskqueue_mcp.errors import SettingsRefused, TaskQueueError
+from taskqueue_mcp.executors.trees import Marks
 from taskqueue_mcp.worker import claims
 from taskqueue_mcp.worker.attempt import Attempt, Means
+from taskqueue_mcp.worker.bench import Bench
 from taskqueue_mcp.worker.connection import Connection
 
 if TYPE_CHECKING:
@@ -59,13 +61,17 @@ class Worker:
         SettingsRefused: there is no executor.
     """
 
-    def __init__(self, connect: Connect, registry: Registry, options: Options) -> None:
+    def __init__(self, connect: Connect, registry: Registry, options: Options, marks: Marks | None = None) -> None:
         if not registry:
             raise SettingsRefused("a worker needs at least one executor; list them in the settings")
         self._options = options
         self._connection = Connection(connect)
-        self.left_behind: set[asyncio.Task[Ended]] = set()
-        self._means = Means(self._connection, registry, options.outputs, options.lease_seconds, self.left_behind)
+        self.left_behind: set[asyncio.Future[Ended]] = set()
+        self._bench = Bench()
+        self._means = Means(
+            self._connection, registry, options.outputs, options.lease_seconds, self._bench, marks or Marks(),
+            self.left_behind,
+        )  # fmt: skip
         self._wanted: dict[str, Any] = {
             "worker": options.name,
             "task_types": list(options.types or (f"executor:{name}" for name in registry)),
@@ -81,14 +87,17 @@ class Worker:
 
     async def run(self) -> int:
         """Work until stopped or, with `once`, until nothing is ready; return the exit code."""
-        with self._everything:
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(self._stay_connected)
-                beside.start_soon(self._wind_down)
-                async with anyio.create_task_group() as slots:
-                    for _ in range(self._options.concurrency):
-                        slots.start_soon(self._slot)
-                beside.cancel_scope.cancel()
+        try:
+            with self._everything:
+                async with anyio.create_task_group() as beside:
+                    beside.start_soon(self._stay_connected)
+                    beside.start_soon(self._wind_down)
+                    async with anyio.create_task_group() as slots:
+                        for _ in range(self._options.concurrency):
+                            slots.start_soon(self._slot)
+                    beside.cancel_scope.cancel()
+        finally:
+            self._bench.close()
         log.info("the worker %r has ended", self._options.name)
         return self._code
 
@@ -178,7 +187,11 @@ async def run_worker(connect: Connect, registry: Registry, options: Options) -> 
     """
     for noisy, level in (("mcp.client", logging.CRITICAL), ("httpx2", logging.WARNING)):
         logging.getLogger(noisy).setLevel(level)  # what they say of a lost connection, `Connection` says in a line
-    worker = Worker(connect, registry, options)
+    marks = Marks()
+    marks.adopt()
+    if orphans := marks.end_orphans():
+        log.warning("%d processes that a dead worker had left behind are ended", len(orphans))
+    worker = Worker(connect, registry, options, marks)
     with _signals(worker):
         code = await worker.run()
     if worker.left_behind:
