@@ -123,6 +123,32 @@ class Odd(Executor[OddParams]):
 
 
 LONG_QUESTION = "This is the plan.\n" + "one more step\n" * 700
+
+
+class Fussy(Executor[NapParams]):
+    """Cannot work while there is a file that says why."""
+
+    name: ClassVar[str] = "fussy"
+    params = NapParams
+
+    def __init__(self, reason: Path) -> None:
+        self._reason = reason
+
+    async def preflight(self) -> str | None:
+        if not self._reason.exists():
+            return None
+        if (text := self._reason.read_text()) == "raise":
+            raise ValueError("no such thing:\n\u202e42")
+        return text
+
+    async def run(self, params: NapParams, run: Run) -> Outcome:
+        if params.barrier is not None:
+            await meet(Path(params.barrier), run.task_id, params.seconds[0])
+        if self._reason.exists():
+            return Failed("broken after all")
+        return Completed("done by fussy")
+
+
 RESUME_AT = round(datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1_000_000)
 ODDITIES: dict[str, Any] = {
     "nothing": None,
@@ -178,9 +204,11 @@ def work(given: dict[str, Any]) -> int:
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in given.items()
-        if key not in {"url", "token", "stdio", "sources", "output"}
+        if key not in {"url", "token", "stdio", "sources", "output", "fussy", "only"}
     }
-    registry = Registry([Report({name: SqliteFile(path) for name, path in sources.items()}), shell, Nap(), Odd()])
+    report = Report({name: SqliteFile(path) for name, path in sources.items()})
+    made = [report, shell, Nap(), Odd(), *([Fussy(Path(given["fussy"]))] if "fussy" in given else [])]
+    registry = Registry(each for each in made if each.name in given.get("only", [each.name]))
     outputs = OutputFolder(Path(given["output"]))
     return anyio.run(run_worker, connect, registry, Options(outputs=outputs, **options))
 

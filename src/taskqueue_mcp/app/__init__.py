@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 WORKER_NAME = "worker-local"
 WORKER_GRACE = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a worker that died is started again."""
+HEALTHY_SECONDS = 60.0
+"""One that ran for so long had been well: the pauses begin anew."""
 READY_SECONDS = 0.8
 """A probe commonly waits for a second."""
 
@@ -266,18 +270,21 @@ class LocalWorker:
                 await process.wait()
 
     async def _keep_alive(self, url: str) -> None:
-        pause = 1.0
+        pause = FIRST_PAUSE
         token = await self._token()
         while True:
+            began = asyncio.get_running_loop().time()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "taskqueue_mcp", "worker", "--server", url, "--drain-seconds", "0",
                 env={**os.environ, "TASKQUEUE_TOKEN": token}, stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
             code = await self._process.wait()
+            if asyncio.get_running_loop().time() - began > HEALTHY_SECONDS:
+                pause = FIRST_PAUSE
             log.warning("the worker ended with code %s and is started again in %.0f s", code, pause)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 60.0)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _token(self) -> str:
         """Make a token for this run of the worker; the one of the last run is revoked."""
@@ -294,7 +301,7 @@ def run_worker(
 ) -> int:  # fmt: skip
     """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
     from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
-    from taskqueue_mcp.app.executors import registry_of  # noqa: PLC0415 - only workers need executors
+    from taskqueue_mcp.app.executors import check_names, registry_of  # noqa: PLC0415 - only workers need executors
     from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415 - only workers write files
 
     means = settings.worker
@@ -305,10 +312,14 @@ def run_worker(
         queues=queues,
         types=types,
         concurrency=concurrency or means.concurrency,
+        concurrency_of=means.concurrency_of,
+        stand_ins=means.stand_ins,
+        patience=means.stand_in_after_seconds,
         once=once,
         lease_seconds=settings.lease_seconds,
         drain_seconds=drain_seconds,
     )
+    check_names({*means.concurrency_of, *means.stand_ins, *means.stand_ins.values()})
     registry = registry_of(settings, executors or tuple(means.executors))
     if server:
         connect = worker.over_http(server, token or "")

@@ -12,7 +12,7 @@ from taskqueue_mcp.settings import state_folder
 from taskqueue_mcp.store.opening import is_postgres, sqlite_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from importlib.metadata import EntryPoint
 
     from taskqueue_mcp.settings import Settings
@@ -83,14 +83,22 @@ def registry_of(settings: Settings, names: tuple[str, ...]) -> Registry:
     Raises:
         SettingsRefused: there is no executor of that name, or its settings are wrong.
     """
+    check_names(names)
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
-    unknown = sorted(set(names) - set(BUILT_IN) - set(offered))
-    if unknown:
-        known = ", ".join(sorted({*BUILT_IN, *offered}))
-        raise SettingsRefused(f"there is no executor {', '.join(unknown)}; known are {known}")
     return Registry(
         BUILT_IN[name](settings) if name in BUILT_IN else _loaded(offered[name]) for name in dict.fromkeys(names)
     )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that no executor has.
+
+    Raises:
+        SettingsRefused: with all of them.
+    """
+    known = {*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))}
+    if unknown := sorted(set(names) - known):
+        raise SettingsRefused(f"there is no executor {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
 def _loaded(entry: EntryPoint) -> Executor[Any]:

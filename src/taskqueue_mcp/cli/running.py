@@ -46,7 +46,9 @@ def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
 @click.command()
 @click.option("--queue", "queues", multiple=True, help="Take tasks of this queue only; may be given more than once.")
 @click.option("--type", "types", multiple=True, help="Take tasks of this type only.")
-@click.option("--executor", "executors", multiple=True, help="Have this executor only.")
+@click.option(
+    "--executor", "executors", multiple=True, metavar="NAME[=N]", help="Have this executor only, N tasks of it at once."
+)
 @click.option("--concurrency", type=click.IntRange(1, 64), help="Tasks at once.")
 @click.option("--once", is_flag=True, help="End when nothing is ready any more.")
 @click.option("--name", help="Name of this worker, always the same.")
@@ -73,8 +75,9 @@ def worker(
         "output": None if output is None else output.expanduser().absolute(),
         "sources": _sources(source),
         "shell_allow": list(allow),
-        "executors": list(executors),
+        "executors": [each.partition("=")[0] for each in executors],
         "concurrency": concurrency,
+        "concurrency_of": _bounds(executors),
     }
     own = {key: value for key, value in given.items() if value}
     settings = load_settings(database=reach.database, token=reach.token, worker=own or None)
@@ -100,6 +103,16 @@ def demo(*, output: Path | None, keep: bool) -> int:
     from taskqueue_mcp.cli.demo import run  # noqa: PLC0415 - help does without
 
     return run(output=output, keep=keep)
+
+
+def _bounds(executors: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for name, separator, most in (each.partition("=") for each in executors):
+        if separator and not (most.isascii() and most.isdecimal()):
+            raise click.BadParameter(f"'{name}={most}' is not NAME or NAME=N", param_hint="--executor")
+        if separator:
+            found[name] = int(most)
+    return found
 
 
 def _sources(given: tuple[str, ...]) -> dict[str, Path]:

@@ -85,6 +85,8 @@ class Executor(ABC, Generic[P]):
 
     name: ClassVar[str]
     description: ClassVar[str] = ""
+    writes_files: ClassVar[bool] = True
+    """Whether it needs the output folder: while nothing can be written there, it gets no tasks."""
     params: type[P]
 
     @abstractmethod

@@ -71,6 +71,7 @@ class Shell(Executor[ShellParams]):
     """
 
     name: ClassVar[str] = "shell"
+    writes_files = False
     params = ShellParams
 
     def __init__(
@@ -90,6 +91,12 @@ class Shell(Executor[ShellParams]):
         self._max_output_bytes = max_output_bytes
         self._search_path = search_path
         self._limits = Limits() if limits is None else limits
+
+    async def preflight(self) -> str | None:
+        """Whether the folder that tasks may work in is there."""
+        if self._folder is not None and not self._folder.is_dir():
+            return f"there is no folder {self._folder}; make it, or set worker.shell_folder to another"
+        return None
 
     async def run(self, params: ShellParams, run: Run) -> Outcome:
         """Run the command and say how it ended."""

@@ -46,6 +46,11 @@ class OutputFolder:
         self._root = root
         self._holds_folders = holds_folders
 
+    @property
+    def root(self) -> Path:
+        """Where the folder lies."""
+        return self._root
+
     def write(self, relative: str, writer: Callable[[BinaryIO], object]) -> WrittenFile:
         """Have `writer` fill a file and let it appear at `relative`, or at `…-2`, `…-3` where that is taken.
 

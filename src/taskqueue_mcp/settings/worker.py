@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -54,3 +54,6 @@ class WorkerSettings(BaseModel):
     mail: MailSettings = Field(default_factory=MailSettings)
     executors: Words = Field(default_factory=lambda: ["report", "shell"])
     concurrency: int = Field(1, ge=1, le=64)
+    concurrency_of: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
+    stand_ins: dict[str, str] = Field(default_factory=dict)
+    stand_in_after_seconds: float = Field(300.0, ge=0)

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.executors.base import Run
-from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Returned
+from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Reason, Returned
 from taskqueue_mcp.worker import claims, outcomes, preparing
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
 from taskqueue_mcp.worker.reporting import Reporter
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.worker.bench import Bench
     from taskqueue_mcp.worker.claims import Claim
     from taskqueue_mcp.worker.connection import Connection
+    from taskqueue_mcp.worker.fitness import Fitness
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ STOP_SECONDS: Final = 0.5
 """How long an executor has to end by itself once `run.stop` is set; then it is broken off."""
 BREAK_OFF_SECONDS: Final = 3.0
 """How long that may take; an executor that sits in a thread of its own is then left behind."""
+UNFIT_SECONDS: Final = 60.0
+"""For how long a task is handed back whose executor turned out not to be able to work."""
 BACKSTOP_SECONDS: Final = 5.0
 """How much later than the executor's own time-out ours comes: the executor can say more."""
 
@@ -53,6 +56,7 @@ class Means:
 
     connection: Connection
     registry: Registry
+    fitness: Fitness
     outputs: OutputFolder
     lease_seconds: int
     bench: Bench
@@ -74,6 +78,7 @@ class Attempt:
         self._shutting_down = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._mark = means.marks.next()
+        self._wanted = str(claim.task.get("executor", ""))
         self._named = f"{claim.name} attempt {claim.attempt}"
 
     def shut_down(self) -> None:
@@ -100,6 +105,8 @@ class Attempt:
             if self._lost:
                 log.warning("%s was dropped: %r", self._named, self._lost)
                 return
+            if isinstance(outcome, Failed):
+                self._means.fitness.doubt(self._wanted)
             await self._settle(self._judged(outcome), begun)
         finally:
             if self._folder is not None:
@@ -151,13 +158,18 @@ class Attempt:
         """Run the executor until it is over, told to stop, or out of time; then see to it that all of it ends."""
         if self._stop.is_set():
             return Returned(None, "stopped before it began")
+        executor = None
         try:
             claim = await claims.whole(self._means.connection, self._claim)
             executor = self._executor()
+            if executor is None:
+                return _later(now, self._means.fitness.why_not(self._wanted))
             procedure = preparing.procedure(claim)
             params = preparing.params(executor, claim, procedure)
             run = self._run(claim, procedure, now)
         except TaskQueueError as error:
+            if executor is not None and executor.name != self._wanted:
+                return _later(now, f"{executor.name} cannot stand in for {self._wanted}: {error}")
             return Failed(str(error), permanent=True)
         except OSError as error:
             return Failed(f"no working directory could be made: {error.strerror or error}")
@@ -230,12 +242,22 @@ class Attempt:
             return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
         return Returned(None, "broken off")
 
-    def _executor(self) -> Executor[Any]:
+    def _executor(self) -> Executor[Any] | None:
+        """Return what carries the task out, or None where that cannot work now.
+
+        Raises:
+            InvalidInput: this worker does not have it.
+        """
         registry = self._means.registry
-        wanted = str(self._claim.task.get("executor", ""))
-        if wanted not in registry:
-            raise InvalidInput(f"this worker has no executor {wanted[:60]!a}; it has {', '.join(sorted(registry))}")
-        return registry[wanted]
+        if self._wanted not in registry:
+            raise InvalidInput(
+                f"this worker has no executor {self._wanted[:60]!a}; it has {', '.join(sorted(registry))}"
+            )
+        name = self._means.fitness.carries_out(self._wanted)
+        if name is not None and name != self._wanted:
+            why = self._means.fitness.why_not(self._wanted)
+            self._reporter.log(f"{name} stands in for {self._wanted}, which cannot work here: {why}\n")
+        return None if name is None else registry[name]
 
     def _run(self, claim: Claim, procedure: Procedure | None, now: datetime) -> Run:
         self._folder = tempfile.TemporaryDirectory(
@@ -302,6 +324,12 @@ class Attempt:
                 log.info("%s was handed back (%s): %r", self._named, word, _shown(why))
             case Asked(question=question):
                 log.info("%s asks a person: %r", self._named, _shown(question))
+
+
+def _later(now: datetime, why: str) -> Returned:
+    """Hand a task back for a while: it must not fail because this machine lacks something."""
+    at = round((now.timestamp() + UNFIT_SECONDS) * 1_000_000)
+    return Returned(Reason.SNOOZE, f"it cannot be done here: {why}", at)
 
 
 def _shown(text: str) -> str:

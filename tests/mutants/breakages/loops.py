@@ -79,7 +79,7 @@ MUTANTS = (
     Mutant(
         "slots-of-a-worker-have-no-claim-ids",
         "4: at most one lease of a task is valid at any time",
-        (Edit("worker/loop.py", '"claim_id": secrets.token_hex(16)', '"cursor": None', "Worker._claim"),),
+        (Edit("worker/slots.py", '"claim_id": secrets.token_hex(16)', '"cursor": None', "Slots._claim"),),
         (f"{WORKER}::test_slots_that_claim_at_once_never_meet_at_one_task",),
         is_slow=True,
     ),
