@@ -207,7 +207,13 @@ def work(given: dict[str, Any]) -> int:
         if key not in {"url", "token", "stdio", "sources", "output", "fussy", "only"}
     }
     report = Report({name: SqliteFile(path) for name, path in sources.items()})
-    made = [report, shell, Nap(), Odd(), *([Fussy(Path(given["fussy"]))] if "fussy" in given else [])]
+    made: list[Executor[Any]] = [
+        report,
+        shell,
+        Nap(),
+        Odd(),
+        *([Fussy(Path(given["fussy"]))] if "fussy" in given else []),
+    ]
     registry = Registry(each for each in made if each.name in given.get("only", [each.name]))
     outputs = OutputFolder(Path(given["output"]))
     return anyio.run(run_worker, connect, registry, Options(outputs=outputs, **options))
