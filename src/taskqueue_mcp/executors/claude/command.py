@@ -32,6 +32,7 @@ QUIET: Final = {
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+    "ENABLE_TOOL_SEARCH": "false",  # the tools of MCP servers are offered at once: a session has few
 }
 
 

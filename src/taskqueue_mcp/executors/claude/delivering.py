@@ -139,12 +139,11 @@ def _plain(folder: Path, name: str) -> BinaryIO | None:
         return None
     except OSError as error:
         raise InvalidInput(f"{name[:80]!a} is no plain file: {(error.strerror or 'unreadable').lower()}") from None
-    file = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or not path.resolve().is_relative_to(folder) or status.st_size > LARGEST:
-        file.close()
+        os.close(descriptor)
         raise InvalidInput(f"{name[:80]!a} is no plain file of at most {LARGEST:,} bytes in the working folder")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def own_path(run: Run, name: str) -> str:

@@ -14,6 +14,8 @@ LONGEST_OUTPUT: Final = 1_000
 UNRECORDED: Final = frozenset(
     {"stream_event", "control_request", "control_response", "control_cancel_request", "keep_alive"}
 )
+SYNTHETIC: Final = "<synthetic>"
+"""What Claude Code names as the model of words that are its own."""
 
 Message = dict[str, Any]
 
@@ -52,7 +54,7 @@ class Heard:
                 self.limit = info if info.get("status") == "rejected" else None
             case "assistant", _:
                 self.fault = message.get("error")
-                if message.get("parent_tool_use_id") is None:
+                if message.get("parent_tool_use_id") is None and _model_of(message) != SYNTHETIC:
                     self.last_text = _text_of(message) or self.last_text
             case "result", _:
                 self.result = message
@@ -154,6 +156,10 @@ def is_recorded(message: Message) -> bool:
 def _blocks(message: Message) -> list[Message]:
     content = (message.get("message") or {}).get("content")
     return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def _model_of(message: Message) -> Any:
+    return (message.get("message") or {}).get("model")
 
 
 def _text_of(message: Message) -> str:

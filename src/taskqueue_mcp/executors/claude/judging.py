@@ -61,7 +61,7 @@ def judge(ended: Ended, now: datetime, *, seconds: float, quiet_seconds: float) 
         case Ending.TIMED_OUT:
             return Verdict(Kind.BROKEN, f"timed out after {seconds:g} s; give it longer with timeout_seconds")
         case Ending.WENT_QUIET:
-            why = f"Claude said nothing for {quiet_seconds:g} s, so it was ended; the model or one of its tools hangs"
+            why = f"Claude said nothing for {quiet_seconds:g} s, so it was ended; the model or a tool hangs"
             return Verdict(Kind.BROKEN, why)
         case Ending.BY_ITSELF:
             result = ended.heard.result
@@ -110,7 +110,7 @@ def _of_error(ended: Ended, result: dict[str, Any], text: str, now: datetime) ->
     if heard.fault == "authentication_failed" or status in {401, 403}:
         return Verdict(Kind.LOG_IN, text)
     if result.get("stop_reason") == "refusal" or heard.was_refused:
-        return Verdict(Kind.REFUSED, f"Claude refused: {heard.last_text or text}"[:LONGEST_WHY])
+        return Verdict(Kind.REFUSED, f"Claude refused: {_line(heard.last_text or text)}")
     # What the client did wrong stays wrong; 408 is a time-out of the way there.
     is_ours = isinstance(status, int) and 400 <= status < 500 and status != 408  # noqa: PLR2004 - HTTP
     return Verdict(Kind.WRONG if is_ours else Kind.BROKEN, text or "Claude Code reported an error and no reason")

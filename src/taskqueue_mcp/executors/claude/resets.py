@@ -19,6 +19,9 @@ LONGEST: Final = timedelta(days=32)
 SOONEST: Final = timedelta(seconds=30)
 """A limit whose end is past is tried again after this time."""
 MICROS: Final = 1_000_000
+MILLISECONDS: Final = 1e11
+"""From here on a number since the epoch is of milliseconds, not of seconds."""
+LATEST: Final = 1e14
 
 _EPOCH: Final = re.compile(r"\|\s*(\d{10})(?:\d{3})?\b")
 _WORDS: Final = re.compile(
@@ -62,9 +65,9 @@ def in_words(text: str, now: datetime) -> datetime | None:
 
 
 def _epoch(value: Any) -> datetime | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LATEST:
         return None
-    return datetime.fromtimestamp(value / 1_000 if value > 1e11 else value, UTC)  # noqa: PLR2004 - milliseconds since 1973
+    return datetime.fromtimestamp(value / 1_000 if value > MILLISECONDS else value, UTC)
 
 
 def _zone(name: str | None, now: datetime) -> Any:
