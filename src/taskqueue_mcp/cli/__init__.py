@@ -16,6 +16,7 @@ PLACES = {
     "tasks": Place("tasks", "tasks", "Create tasks, look at them, decide about them."),
     "schedules": Place("schedules", "schedules", "Run tasks again and again by a cron expression."),
     "templates": Place("templates", "templates", "Named tasks with {{variables}}."),
+    "reports": Place("reports", "reports", "What tasks have written, and reports of what they did."),
     "sops": Place("sops", "sops", "Look at the procedures and check them."),
     "queues": Place("queues", "queues", "Count, pause, resume and drain queues."),
     "tokens": Place("tokens", "tokens", "Make, list and revoke the tokens that open the server."),

@@ -79,15 +79,26 @@ FORMAT = _option(
 
 def reaching(command: C) -> C:
     """Add the options that every command takes, before or after its name."""
-    for option in (FORMAT, TOKEN, SERVER, DATABASE):
+    return _placed(FORMAT(command))
+
+
+def _placed(command: C) -> C:
+    for option in (TOKEN, SERVER, DATABASE):
         command = option(command)
     return command
 
 
 def talking(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:
     """Run `work(door, out, …)` with a door to the queue: its database, or a server."""
+    return reaching(_talking(work))
 
-    @reaching
+
+def downloading(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:
+    """The same as `talking`, for a command whose own `--format` is that of a file."""
+    return _placed(_talking(work))
+
+
+def _talking(work: Callable[..., Awaitable[Code]]) -> Callable[..., Code]:
     @functools.wraps(work)
     def run(**params: Any) -> Code:
         async def talk() -> Code:

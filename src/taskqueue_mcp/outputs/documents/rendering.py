@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import (
+    ChainableUndefined,
     ChoiceLoader,
     DictLoader,
     FunctionLoader,
@@ -17,6 +18,7 @@ from jinja2 import (
     TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
+    Undefined,
 )
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -86,8 +88,8 @@ def md(document: Document, template: Template | None = None, *, wanted: Callable
 
 
 def page(name: str, context: Mapping[str, Any], *, paper: bool = False) -> str:
-    """Return one of our own pages."""
-    return _rendered(name, None, None, {**context, **_styles(paper=paper)}, None)
+    """Return one of our own pages; a key that a mapping does not have is nothing there."""
+    return _environment({}, ChainableUndefined).get_template(name).render({**context, **_styles(paper=paper)})
 
 
 def check(template: Template, kind: str) -> None:
@@ -143,11 +145,11 @@ def _rendered(
     return "".join(pieces)
 
 
-def _environment(own: dict[str, str]) -> ImmutableSandboxedEnvironment:
+def _environment(own: dict[str, str], undefined: type[Undefined] = StrictUndefined) -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         loader=ChoiceLoader([DictLoader(own), FunctionLoader(_page_source)]),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=undefined,
         keep_trailing_newline=True,
     )
     environment.filters["shown"] = shown
