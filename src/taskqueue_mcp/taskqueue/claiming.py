@@ -84,6 +84,8 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
         took = _take(transaction, rules, caller, request, taking)
         if not isinstance(took, Held):
             return took
+        if taking.task_id is not None:
+            break
     return None
 
 

@@ -15,6 +15,7 @@ from tests.mutants.breakages import (
     outcomes,
     postgres,
     races,
+    rights,
     schedules,
     schema,
     storage,
@@ -35,6 +36,7 @@ ALL: tuple[Mutant, ...] = (
     *moving.MUTANTS,
     *races.MUTANTS,
     *access.MUTANTS,
+    *rights.MUTANTS,
     *files.MUTANTS,
     *loops.MUTANTS,
 )
