@@ -24,7 +24,7 @@ TASK = Task(
     serial_key=None, worker=None, lease_principal=None, lease_expires_at=None, lease_seconds=900, confirmed=True,
     claim_id=None, claimed_at=None, parent_id=None, root_id=None, depth=0, schedule_id=None, due_at=None,
     created_by="gemini", created_at=NOW - 10, finished_at=None, progress=None, message=None, question=None,
-    result_summary=None, result_path=None, error="It broke before.", seq=7,
+    result_summary=None, result_path=None, error="It broke before.", expects=False, verdict=None, seq=7,
 )  # fmt: skip
 
 STANDS = {

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taskqueue_mcp.errors import WrongStatus
-from taskqueue_mcp.model import FINAL, Completed, Failed, Micros, Outcome, Reason, Returned, Status, Task
+from taskqueue_mcp.model import (
+    FINAL,
+    Completed,
+    Failed,
+    Micros,
+    Outcome,
+    Reason,
+    Rejected,
+    Returned,
+    Standing,
+    Status,
+    Task,
+)
 
 HOUR = 3_600 * 1_000_000
 HEAD_START = {"low": -HOUR, "medium": 0, "high": 24 * HOUR, "urgent": 30 * 24 * HOUR}
@@ -41,13 +53,16 @@ def place(*, run_at: Micros, now: Micros, blockers: int, needs_approval: bool) -
     return Status.READY, None
 
 
-def settle(task: Task, outcome: Outcome, now: Micros, retry_delay: int) -> Change:
+def settle(task: Task, outcome: Outcome | Rejected, now: Micros, retry_delay: int) -> Change:
     """Return what `task` becomes when its attempt ends in `outcome`; `retry_delay` is for its next failure."""
     match outcome:
         case Completed():
             return _change(task, Status.COMPLETED, None)
         case Failed(error=error, permanent=permanent):
             return _failed(task, error, now, retry_delay, permanent=permanent)
+        case Rejected(error=error):
+            had_its_repair = task.verdict == Standing.REJECTED
+            return _failed(task, error, now, 0, permanent=had_its_repair)
         case Returned(kind=kind, why=why, resume_at=resume_at):
             return _hand_back(task, kind, max(resume_at or now, now), why)
 

@@ -104,6 +104,14 @@ class Fate(StrEnum):
     COALESCED = "coalesced"
 
 
+class Standing(StrEnum):
+    """What somebody other than the agent found of a result."""
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    REJECTED = "rejected"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, and what they may."""
@@ -161,6 +169,8 @@ class Task(NamedTuple):
     result_summary: str | None
     result_path: str | None
     error: str | None
+    expects: bool
+    verdict: str | None
     seq: int
 
 
@@ -173,6 +183,7 @@ class Body(NamedTuple):
     template: str | None = None
     variables: JsonText | None = None
     output: JsonText | None = None
+    outputs: JsonText | None = None
     tags: tuple[str, ...] = ()
     requested_by: str | None = None
     timeout_seconds: int | None = None
@@ -203,6 +214,7 @@ class Attempt:
     result_data: JsonText | None
     procedure_hash: str | None
     usage: JsonText | None
+    verdict: JsonText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +234,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file an attempt made; `path` is relative to the output folder."""
+    """A file an attempt made; `path` is relative to the output folder.
+
+    `stored` is where its bytes lie below the server's folder; None where nobody but the attempt has seen them.
+    """
 
     id: int
     task_id: int
@@ -232,6 +247,7 @@ class Artifact:
     sha256: str | None
     media_type: str | None
     created_at: Micros
+    stored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +322,13 @@ class Failed:
     error: str
     permanent: bool = False
     usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The work was said to be done, and a check found that it is not: `error` lists why."""
+
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,11 @@ async def test_a_result_is_kept_with_its_evidence(desk: Desk, clock: Clock) -> N
     assert [file.path for file in detail.artifacts] == ["stock/2026.csv", "notes.md"]
     events = await desk.events(claim)
     assert [event.kind for event in events] == ["created", "claimed", "completed"]
-    assert json.loads(events[-1].data or "") == {"summary": "All there.", "path": "stock/2026.csv"}
+    assert json.loads(events[-1].data or "") == {
+        "summary": "All there.",
+        "path": "stock/2026.csv",
+        "verdict": "unverified",
+    }
 
 
 async def test_the_same_completion_again_is_fine(desk: Desk, clock: Clock) -> None:

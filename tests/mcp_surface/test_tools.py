@@ -54,7 +54,7 @@ async def test_the_tools_and_their_arguments_have_the_names_that_others_rely_on(
             "list_ready": "queue task_type limit cursor",
             "claim_task": "worker task_id queues task_types wait_seconds lease_seconds claim_id cursor",
             "update_task": "lease progress message log artifact question extend_seconds usage seq",
-            "complete_task": "lease result_summary result_path result_data artifacts usage",
+            "complete_task": "lease result_summary result_path result_data artifacts usage evidence",
             "fail_task": "lease error_log kind resume_at usage",
             "get_task": "task_id wait_seconds detail cursor",
         }

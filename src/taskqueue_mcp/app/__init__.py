@@ -20,6 +20,7 @@ from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
 from taskqueue_mcp.errors import NotFound, SettingsRefused, TaskQueueError
 from taskqueue_mcp.model import Kind, Scope
+from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.scheduler import Scheduler
@@ -73,6 +74,8 @@ def rules_of(settings: Settings) -> Rules:
     """Return the rules that the settings ask for."""
     return Rules(
         procedures=ProcedureFolder(settings.sops) if settings.sops.is_dir() else None,
+        outputs=OutputFolder(output_of(settings)),
+        checks={name: tuple(command) for name, command in settings.worker.checks.items()},
         limits=Limits(**settings.limits.model_dump()),
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
         zone=settings.zone,
@@ -86,6 +89,11 @@ def rules_of(settings: Settings) -> Rules:
         keep_history_days=settings.keep_history_days,
         keep_logs_days=settings.keep_logs_days,
     )
+
+
+def output_of(settings: Settings) -> Path:
+    """Return the folder that holds the files of attempts on this machine: the server's and its worker's are one."""
+    return (settings.output or settings.worker.output or Path("output")).absolute()
 
 
 @contextlib.asynccontextmanager
@@ -103,6 +111,7 @@ async def opened(settings: Settings, *, ticking: bool = False) -> AsyncIterator[
                 with contextlib.suppress(asyncio.CancelledError):
                     await ticker
     finally:
+        app.queue.stop_looking()
         app.queue.waiters.detach()
         await app.database.close()
 
@@ -140,6 +149,7 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
         helper = LocalWorker(app) if with_worker else None
 
         def stop() -> None:
+            app.queue.stop_looking()
             app.queue.waiters.stop()
             built.listen.close()
 
@@ -302,13 +312,12 @@ def run_worker(
     """Work for the server at `server`, or for the database of the settings through a stdio server of our own."""
     from taskqueue_mcp import worker  # noqa: PLC0415 - other commands start without the SDK
     from taskqueue_mcp.app.executors import check_names, registry_of  # noqa: PLC0415 - only workers need executors
-    from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415 - only workers write files
 
     means = settings.worker
     called = name or f"{socket.gethostname()}-{os.getpid()}"
     options = worker.Options(
         name=called,
-        outputs=OutputFolder((means.output or Path("output")).absolute()),
+        outputs=OutputFolder((means.output or output_of(settings)).absolute()),
         queues=queues,
         types=types,
         concurrency=concurrency or means.concurrency,

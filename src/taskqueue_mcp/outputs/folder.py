@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import mimetypes
 import os
@@ -24,6 +25,10 @@ HOLDS_FOLDERS: Final = {os.open, os.mkdir, os.link, os.unlink, os.rename} <= os.
 """Whether the system works relative to a folder held open, so that nobody can swap it for a link."""
 
 MOST_OF_ONE_NAME: Final = 10_000
+MOST_LOOKED_AT: Final = 20_000
+"""Entries of folders that a search for a pattern looks at."""
+LARGEST_HASHED: Final = 64 * 1024 * 1024 * 1024
+"""Bytes of a file that is described at all: a sparse one can claim any size."""
 # Some answer EPERM or EACCES where they mean that they have no links at all.
 NO_HARD_LINKS: Final = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -102,7 +107,7 @@ class OutputFolder:
             NotFound: there is none.
         """
         with self.opened(relative) as (file, status):
-            return _described(relative, status.st_size, hashlib.file_digest(file, "sha256").hexdigest())
+            return described(relative, file, status)
 
     @contextmanager
     def opened(self, relative: str) -> Iterator[tuple[io.BufferedReader, os.stat_result]]:
@@ -126,7 +131,62 @@ class OutputFolder:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidInput(f"{relative[:80]!a} is not a regular file")
+            if status.st_size > LARGEST_HASHED:
+                raise InvalidInput(f"{relative[:80]!a} has {status.st_size:,} bytes, more than are looked at")
             yield file, status
+
+    def matching(self, pattern: str) -> list[str]:
+        """The files whose paths match `pattern`, in which `*` and `?` stand for a part of one name; sorted.
+
+        Hidden files and links are passed over.
+        """
+        found = [""]
+        left = MOST_LOOKED_AT
+        *folders, name = pattern.split("/")
+        for part in folders:
+            below: list[str] = []
+            for folder in found:
+                if not _is_pattern(part):
+                    below.append(f"{folder}{part}/")
+                    continue
+                entries = self._entries(folder, left)
+                left -= len(entries)
+                below += [f"{folder}{each}/" for each, kind in entries if kind == "folder" and _matches(each, part)]
+            found = below
+        files: list[str] = []
+        for folder in found:
+            entries = self._entries(folder, left)
+            left -= len(entries)
+            files += [f"{folder}{each}" for each, kind in entries if kind == "file" and _matches(each, name)]
+        return sorted(files)
+
+    def remove(self, relative: str) -> None:
+        """Take back a file that was written here and that nothing refers to; one that is gone is fine."""
+        *folders, name = relative.split("/")
+        with suppress(FileNotFoundError, InvalidInput), ExitStack() as held:
+            folder = self._walk(folders, held, make=False)
+            folder.unlink(name)
+            folder.sync()
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+        return self._root
+
+    def _entries(self, folder: str, most: int) -> list[tuple[str, str]]:
+        """The names in a folder, each with whether it is a `file` or a `folder`; what cannot be read has none."""
+        found: list[tuple[str, str]] = []
+        with suppress(OSError, InvalidInput), ExitStack() as held:
+            inside = self._walk([part for part in folder.split("/") if part], held, make=False)
+            with os.scandir(inside.path if inside.fd is None else inside.fd) as entries:
+                for entry in entries:
+                    if len(found) >= most:
+                        break
+                    if entry.is_file(follow_symlinks=False):
+                        found.append((entry.name, "file"))
+                    elif entry.is_dir(follow_symlinks=False):
+                        found.append((entry.name, "folder"))
+        return found
 
     def _walk(self, folders: list[str], held: ExitStack, *, make: bool) -> _Folder:
         folder = held.enter_context(_Folder(self._root.resolve(), held_open=self._holds_folders))
@@ -210,6 +270,25 @@ class _Filled:
 def _remove(folder: _Folder, part: str) -> None:
     with suppress(FileNotFoundError):
         folder.unlink(part)
+
+
+def described(path: str, file: io.BufferedReader, status: os.stat_result) -> WrittenFile:
+    """What is to be said of an open file: it is read once, from where it stands."""
+    return _described(path, status.st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether a path is of a pattern, name by name."""
+    names, parts = path.split("/"), pattern.split("/")
+    return len(names) == len(parts) and all(map(_matches, names, parts))
+
+
+def _is_pattern(part: str) -> bool:
+    return bool(set(part) & set("*?["))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return (pattern.startswith(".") or not name.startswith(".")) and fnmatch.fnmatchcase(name, pattern)
 
 
 def _described(path: str, size: int, sha256: str) -> WrittenFile:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65_535)
     allowed_hosts: Words = Field(default_factory=list)
     allowed_origins: Words = Field(default_factory=list)
+    output: Path | None = None
+    largest_upload: int = Field(1024**3, ge=1)
     sops: Path = Field(default_factory=default_sops)
     zone: Annotated[str, BeforeValidator(_zone)] = Field(default_factory=machine_zone)
     lease_seconds: int = Field(900, ge=1, le=86_400)

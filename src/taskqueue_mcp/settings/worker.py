@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from taskqueue_mcp.settings.claude import ClaudeSettings
 from taskqueue_mcp.settings.kinds import Words
 
+CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
+
 
 class ProcessSettings(BaseModel):
     """What each process of a command or script may use; 0 means no bound."""
@@ -45,6 +47,7 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Path | None = None
+    checks: dict[CheckName, list[str]] = Field(default_factory=dict)
     sources: dict[str, Path] = Field(default_factory=dict)
     shell_allow: Words = Field(default_factory=list)
     shell_env: Words = Field(default_factory=list)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_mcp.store.rows import ARTIFACT, ATTEMPT, as_artifact, as_attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from taskqueue_mcp.model import Artifact, Attempt, Task
     from taskqueue_mcp.store.database import Transaction
 
@@ -22,7 +24,7 @@ END = """
 UPDATE attempts
    SET ended_at = {now}, outcome = :outcome, settle_hash = :settle_hash, error = :error,
        result_summary = :result_summary, result_path = :result_path, result_data = :result_data,
-       usage = coalesce(:usage, usage)
+       usage = coalesce(:usage, usage), verdict = :verdict
  WHERE task_id = :task_id AND attempt = :attempt AND ended_at IS NULL
 """
 NEW_LEASE = """
@@ -30,12 +32,20 @@ UPDATE attempts SET lease_hash = :lease_hash, claimed_at = {now}
  WHERE task_id = :task_id AND attempt = :attempt AND ended_at IS NULL
 """
 PROOF = """
-SELECT principal, lease_hash, settle_hash, outcome, salt, claim_id, update_seq
+SELECT principal, lease_hash, settle_hash, outcome, salt, claim_id, update_seq, verdict
   FROM attempts WHERE task_id = :task_id AND attempt = :attempt
 """
 OF_TASK = f"SELECT {ATTEMPT} FROM attempts WHERE task_id = :task_id ORDER BY attempt"
 LAST_RESULT = """
 SELECT result_data FROM attempts WHERE task_id = :task_id AND outcome = 'completed' ORDER BY attempt DESC LIMIT 1
+"""
+BEGINNING = """
+SELECT (SELECT min(claimed_at) FROM attempts WHERE task_id = :task_id), baseline
+  FROM attempts WHERE task_id = :task_id AND attempt = :attempt
+"""
+NOTE_BASELINE = """
+UPDATE attempts SET baseline = :baseline
+ WHERE task_id = :task_id AND attempt = :attempt AND ended_at IS NULL AND baseline IS NULL
 """
 NOTE_UPDATE = """
 UPDATE attempts SET update_seq = coalesce(:update_seq, update_seq), usage = coalesce(:usage, usage)
@@ -79,10 +89,12 @@ SELECT attempt, number, at, text FROM log_chunks
 """
 
 ADD_ARTIFACT = """
-INSERT INTO artifacts (task_id, attempt, path, size, sha256, media_type, created_at)
-VALUES (:task_id, :attempt, :path, :size, :sha256, :media_type, {now})
-ON CONFLICT (task_id, attempt, path) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256,
-  media_type = excluded.media_type
+INSERT INTO artifacts (task_id, attempt, path, size, sha256, media_type, stored, created_at)
+VALUES (:task_id, :attempt, :path, :size, :sha256, :media_type, :stored, {now})
+ON CONFLICT (task_id, attempt, path) DO UPDATE SET size = coalesce(excluded.size, artifacts.size),
+  sha256 = coalesce(excluded.sha256, artifacts.sha256),
+  media_type = coalesce(excluded.media_type, artifacts.media_type),
+  stored = coalesce(excluded.stored, artifacts.stored)
 """
 ARTIFACTS = f"SELECT {ARTIFACT} FROM artifacts WHERE task_id = :task_id ORDER BY id"
 
@@ -101,6 +113,7 @@ class Proof:
     salt: str
     claim_id: str | None
     update_seq: int | None
+    verdict: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ def begin(
 def end(
     transaction: Transaction, task_id: int, attempt: int, outcome: str, *, settle_hash: str | None = None,
     error: str | None = None, result_summary: str | None = None, result_path: str | None = None,
-    result_data: str | None = None, usage: str | None = None,
+    result_data: str | None = None, usage: str | None = None, verdict: str | None = None,
 ) -> None:  # fmt: skip
     """Store what an attempt came to."""
     transaction.post(
@@ -168,6 +181,7 @@ def end(
             "result_path": result_path,
             "result_data": result_data,
             "usage": usage,
+            "verdict": verdict,
         },
     )
 
@@ -192,6 +206,17 @@ def last_result(transaction: Transaction, task_id: int) -> str | None:
     """Return the result data of the attempt that completed a task."""
     row = transaction.first(LAST_RESULT, {"task_id": task_id})
     return None if row is None else row[0]
+
+
+def beginning(transaction: Transaction, task_id: int, attempt: int) -> tuple[int, str | None]:
+    """Return when the first attempt of a task began, and what files were when this one did (JSON text)."""
+    row = transaction.first(BEGINNING, {"task_id": task_id, "attempt": attempt})
+    return (0, None) if row is None else (row[0], row[1])
+
+
+def note_baseline(transaction: Transaction, task_id: int, attempt: int, baseline: str) -> None:
+    """Remember what files were when an attempt began; the first note stands."""
+    transaction.run(NOTE_BASELINE, {"task_id": task_id, "attempt": attempt, "baseline": baseline})
 
 
 def note_update(transaction: Transaction, task: Task, update_seq: int | None, usage: str | None) -> None:
@@ -248,9 +273,9 @@ def logs(transaction: Transaction, task_id: int, after: tuple[int, int], limit: 
     return [LogChunk(*row) for row in rows]
 
 
-def add_artifact(transaction: Transaction, task: Task, artifact: dict[str, Any]) -> None:
+def add_artifact(transaction: Transaction, task: Task, artifact: Mapping[str, Any]) -> None:
     """Store a file that an attempt made."""
-    known = {name: artifact.get(name) for name in ("path", "size", "sha256", "media_type")}
+    known = {name: artifact.get(name) for name in ("path", "size", "sha256", "media_type", "stored")}
     transaction.run(ADD_ARTIFACT, {"task_id": task.id, "attempt": task.attempt, **known})
 
 

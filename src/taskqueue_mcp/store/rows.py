@@ -48,6 +48,7 @@ TEMPLATE = columns(Template)
 _STATUS = Task._fields.index("status")
 _REASON = Task._fields.index("reason")
 _CONFIRMED = Task._fields.index("confirmed")
+_EXPECTS = Task._fields.index("expects")
 _STATUSES = {status.value: status for status in Status}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
 _TAGS = Body._fields.index("tags")
@@ -59,6 +60,7 @@ def as_task(row: Row) -> Task:
     values[_STATUS] = _STATUSES[values[_STATUS]]
     values[_REASON] = _REASONS[values[_REASON]]
     values[_CONFIRMED] = values[_CONFIRMED] == 1
+    values[_EXPECTS] = values[_EXPECTS] == 1
     return Task._make(values)
 
 

@@ -18,21 +18,21 @@ INSERT = f"""
 INSERT INTO tasks (
   title, task_type, executor, queue, priority, status, reason, run_at, sort_at, max_attempts, blockers, serial_key,
   parent_id, root_id, depth, schedule_id, due_at, created_by, created_at, idempotency_key, request_hash, question,
-  finished_at, error)
+  finished_at, error, expects)
 VALUES (
   :title, :task_type, :executor, :queue, :priority, :status, :reason, :run_at, :sort_at, :max_attempts, :blockers,
   :serial_key, :parent_id, :root_id, :depth, :schedule_id, :due_at, :created_by, {{now}}, :idempotency_key,
-  :request_hash, :question, :finished_at, :error)
+  :request_hash, :question, :finished_at, :error, :expects)
 RETURNING {TASK}
 """
 
 INSERT_BODY = """
 INSERT INTO bodies (
-  task_id, instructions, params, sop, template, variables, output, tags, requested_by, timeout_seconds, budget_usd,
-  on_dependency_failure, notify, plan, metadata, trust, rights, approval)
+  task_id, instructions, params, sop, template, variables, output, outputs, tags, requested_by, timeout_seconds,
+  budget_usd, on_dependency_failure, notify, plan, metadata, trust, rights, approval)
 VALUES (
-  :task_id, :instructions, :params, :sop, :template, :variables, :output, :tags, :requested_by, :timeout_seconds,
-  :budget_usd, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights, :approval)
+  :task_id, :instructions, :params, :sop, :template, :variables, :output, :outputs, :tags, :requested_by,
+  :timeout_seconds, :budget_usd, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights, :approval)
 """
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
@@ -93,6 +93,7 @@ MOVE = f"""
 UPDATE tasks
    SET status = :status, reason = :reason, run_at = :run_at, sort_at = :sort_at, failures = :failures,
        handbacks = :handbacks, error = :error, question = :question, finished_at = :finished_at,
+       verdict = CASE WHEN status IN ('failed', 'cancelled') THEN NULL ELSE verdict END,
        worker = NULL, lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, claim_id = NULL,
        confirmed = 0, seq = seq + 1
  WHERE id = :id AND status = :was AND seq = :seq
@@ -104,6 +105,7 @@ UPDATE tasks
    SET status = :status, reason = :reason, run_at = :run_at, sort_at = :sort_at, failures = :failures,
        handbacks = :handbacks, error = :error, question = :question, finished_at = :finished_at,
        result_summary = coalesce(:result_summary, result_summary), result_path = coalesce(:result_path, result_path),
+       verdict = coalesce(:verdict, verdict),
        worker = NULL, lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, claim_id = NULL,
        confirmed = 0, seq = seq + 1
  WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND lease_hash = :lease_hash
@@ -189,7 +191,7 @@ SET_BLOCKERS = f"UPDATE tasks SET blockers = :blockers WHERE id = :id AND seq = 
 RETARGET = f"""
 UPDATE tasks
    SET title = :title, task_type = :task_type, executor = :executor, queue = :queue, priority = :priority,
-       max_attempts = :max_attempts, serial_key = :serial_key, status = 'pending', reason = :reason,
+       max_attempts = :max_attempts, serial_key = :serial_key, expects = :expects, status = 'pending', reason = :reason,
        run_at = :due_at, due_at = :due_at, sort_at = :sort_at, seq = seq + 1
  WHERE id = :id AND status = 'pending' AND seq = :seq AND attempt = 0
 RETURNING {TASK}
@@ -197,7 +199,7 @@ RETURNING {TASK}
 REWRITE_BODY = """
 UPDATE bodies
    SET instructions = :instructions, params = :params, sop = :sop, template = :template, variables = :variables,
-       output = :output, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
+       output = :output, outputs = :outputs, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
        on_dependency_failure = :on_dependency_failure, notify = :notify, plan = :plan, metadata = :metadata,
        requested_by = :requested_by, trust = :trust, rights = :rights
  WHERE task_id = :task_id
@@ -364,7 +366,7 @@ def move(transaction: Transaction, task: Task, change: Change) -> Task | None:
 
 def settle(
     transaction: Transaction, task: Task, change: Change, lease_hash: str, principal: str,
-    result_summary: str | None = None, result_path: str | None = None,
+    result_summary: str | None = None, result_path: str | None = None, verdict: str | None = None,
 ) -> Task | None:  # fmt: skip
     """Write the outcome of an attempt under its lease; None when the lease is not valid any more."""
     values = {
@@ -374,6 +376,7 @@ def settle(
         "principal": principal,
         "result_summary": result_summary,
         "result_path": result_path,
+        "verdict": verdict,
     }
     row = transaction.first(SETTLE, values)
     return None if row is None else as_task(row)

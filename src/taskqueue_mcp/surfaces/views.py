@@ -68,6 +68,7 @@ def task(found: Task) -> Json:
         "result_summary",
         "result_path",
         "error",
+        "verdict",
         "serial_key",
     ):
         value = getattr(found, key)
@@ -97,7 +98,7 @@ def document(text: str | None) -> Any:
 def body(found: Body) -> Json:
     """Return what a task asks for, without what was not asked for."""
     view: Json = {"instructions": found.instructions}
-    for key in ("params", "variables", "output", "notify", "metadata"):
+    for key in ("params", "variables", "output", "outputs", "notify", "metadata"):
         value = getattr(found, key)
         if value is not None:
             view[key] = document(value)
@@ -129,7 +130,15 @@ def attempt(found: Attempt) -> Json:
             view[key] = value
     if found.usage is not None:
         view["usage"] = document(found.usage)
+    if found.verdict is not None:
+        view["verdict"] = verdict(found.verdict)
     return view
+
+
+def verdict(found: str) -> Json:
+    """Return what somebody other than the agent found of a result."""
+    view: Json = json.loads(found)
+    return {**view, "checked_at": instant(view["checked_at"])}
 
 
 def question(found: Question) -> Json:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.model import Body, Priority
+from taskqueue_mcp.outputs import expectations
 from taskqueue_mcp.store import templates as template_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from taskqueue_mcp.outputs.expectations import Expectation
     from taskqueue_mcp.procedures.parsing import Output
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.taskqueue.limits import Limits
@@ -79,6 +81,7 @@ class Merged:
             "priority": self.priority,
             "max_attempts": self.max_attempts,
             "serial_key": self.serial_key,
+            "expects": int(self.body.outputs is not None),
         }
 
 
@@ -173,6 +176,7 @@ def _front_matter(rules: Rules, sop: str, given: dict[str, Any]) -> dict[str, An
         "timeout_seconds": procedure.timeout_seconds,
         "budget_usd": procedure.budget_usd,
         "output": None if procedure.output is None else _output_of(procedure.output),
+        "outputs": expectations.write(expectations.read(procedure.outputs, what=f"{procedure.path}: outputs")) or None,
     }
     missing = [param.name for param in procedure.params if param.required and param.name not in given]
     if missing:
@@ -197,7 +201,11 @@ def _stack(layers: list[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {"params": {}, "options": {}, "tags": [], "variables": {}}
     for layer in layers:
         for key, value in layer.items():
-            if key in {"params", "options", "variables"}:
+            if key == "options":
+                # What a procedure wants to see, nobody who uses it can wish away: it adds up.
+                wanted = [*_listed(merged[key].get("outputs")), *_listed(value.get("outputs"))]
+                merged[key] = {**merged[key], **value, **({"outputs": wanted} if wanted else {})}
+            elif key in {"params", "variables"}:
                 merged[key] = {**merged[key], **value}
             elif key == "tags":
                 merged[key] += [tag for tag in value if tag not in merged[key]]
@@ -206,6 +214,10 @@ def _stack(layers: list[dict[str, Any]]) -> dict[str, Any]:
     if layers[0].get("sop"):
         merged["sop"] = layers[0]["sop"]
     return merged
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> Merged:
@@ -231,6 +243,7 @@ def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> 
         tags=tuple(checks.label("tags", str(tag), 60) for tag in merged["tags"]),
         requested_by=None if requested_by is None else checks.label("requested_by", requested_by),
         output=_written("output", options.output, limits),
+        outputs=_written("outputs", expectations.write(options.outputs), limits),
         timeout_seconds=options.timeout_seconds,
         budget_usd=options.budget_usd,
         on_dependency_failure=options.on_dependency_failure,
@@ -238,7 +251,9 @@ def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> 
         plan=options.plan,
         metadata=_written("metadata", options.metadata, limits),
     )
-    parts = (title, body.instructions, body.params, body.variables, body.output, body.notify, body.metadata)
+    parts = (
+        title, body.instructions, body.params, body.variables, body.output, body.outputs, body.notify, body.metadata,
+    )  # fmt: skip
     size = sum(len(part.encode()) for part in parts if part)
     if size > limits.body_bytes:
         raise LimitReached(
@@ -268,6 +283,7 @@ class Options:
 
     executor: str | None = None
     output: dict[str, Any] | None = None
+    outputs: tuple[Expectation, ...] = ()
     budget_usd: float | None = None
     timeout_seconds: int | None = None
     max_attempts: int | None = None
@@ -297,7 +313,7 @@ def _options(given: dict[str, Any]) -> Options:
     for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
         if key in options:
             options[key] = _whole(f"options.{key}", options[key], least, most)
-    for key, read in (("budget_usd", _money), ("output", _output)):
+    for key, read in (("budget_usd", _money), ("output", _output), ("outputs", _outputs)):
         if key in options:
             options[key] = read(options[key])
     return Options(**options)
@@ -327,6 +343,10 @@ def _money(value: Any) -> float:
     if not 0 < amount < MOST_MONEY:
         raise InvalidInput("options.budget_usd: must be an amount in US dollars above 0")
     return amount
+
+
+def _outputs(value: Any) -> tuple[Expectation, ...]:
+    return expectations.read(value, what="options.outputs")
 
 
 def _output(value: Any) -> dict[str, Any]:

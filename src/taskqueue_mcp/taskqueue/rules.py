@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping  # noqa: TC003 - types of public fields
+from collections.abc import Callable, Mapping, Sequence  # noqa: TC003 - types of public fields
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskqueue_mcp.model import Trust
+from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: TC001 - types of public fields
 from taskqueue_mcp.procedures.folder import ProcedureFolder  # noqa: TC001 - the same
 from taskqueue_mcp.retries import Backoff
 from taskqueue_mcp.taskqueue.limits import Limits
@@ -56,9 +57,11 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Limits, times and the folder of procedures."""
+    """Limits, times, and the folders of procedures and of files that attempts made."""
 
     procedures: ProcedureFolder | None = None
+    outputs: OutputFolder | None = None
+    checks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
     zone: str = "UTC"

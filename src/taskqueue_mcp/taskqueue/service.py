@@ -25,6 +25,7 @@ from taskqueue_mcp.taskqueue import (
     templating,
 )
 from taskqueue_mcp.taskqueue.limits import Rates
+from taskqueue_mcp.taskqueue.looking import Looks
 from taskqueue_mcp.taskqueue.waiting import ANY, Waiters
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.lists import Filter, QueueCount
     from taskqueue_mcp.taskqueue.claiming import Claim, ClaimRequest
     from taskqueue_mcp.taskqueue.creating import Created, NewTask
+    from taskqueue_mcp.taskqueue.evidence import Unweighed
     from taskqueue_mcp.taskqueue.querying import Detail, Page
     from taskqueue_mcp.taskqueue.rules import Rules
     from taskqueue_mcp.taskqueue.scheduling import NewSchedule, Planned
@@ -63,6 +65,7 @@ class TaskQueue:
         self.waiters = Waiters()
         self._rates = Rates(rules.limits.creates_per_minute)
         self._room = True
+        self._looks = Looks(database, rules)
 
     # --- enqueue ---------------------------------------------------------------------------------------
 
@@ -179,7 +182,10 @@ class TaskQueue:
             InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.WORK)
-        return await self._write(partial(claiming.claim, rules=self.rules, caller=caller, request=request))
+        claim = await self._write(partial(claiming.claim, rules=self.rules, caller=caller, request=request))
+        if claim is not None and claim.task.expects:
+            await self._looks.note_baseline(claim)
+        return claim
 
     async def claim_when_ready(
         self,
@@ -227,14 +233,23 @@ class TaskQueue:
         self._needs(caller, Scope.WORK)
         return await self._write(partial(settling.update, rules=self.rules, caller=caller, update=update))
 
-    async def complete(self, caller: Caller, completion: Completion) -> Settled:
+    async def complete(
+        self, caller: Caller, completion: Completion, beat: Callable[[float], Awaitable[None]] | None = None
+    ) -> Settled:
         """End an attempt as completed; the same call again is fine, another result is a `Conflict`.
+
+        What declares or names files is looked at first, which may take a while; `beat` is called meanwhile. A result
+        that does not hold is rejected: the attempt then ends as a failed one, and the task gets one more to repair it.
 
         Raises:
             InvalidInput, LeaseLost, Conflict, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.WORK)
-        return await self._write(partial(settling.complete, rules=self.rules, caller=caller, completion=completion))
+        work = partial(settling.complete, rules=self.rules, caller=caller, completion=completion)
+        settled: settling.Settled | Unweighed = await self._write(work)
+        if isinstance(settled, settling.Settled):
+            return settled
+        return await self._looks.settle(caller, completion, settled, beat)
 
     async def fail(self, caller: Caller, failure: Failure) -> Settled:
         """End an attempt that did not complete.
@@ -412,6 +427,10 @@ class TaskQueue:
         alarm_at = await self.database.read(schedules.next_alarm)
         found = [instant for instant in (due_at, expires_at, alarm_at) if instant is not None]
         return min(found, default=None)
+
+    def stop_looking(self) -> None:
+        """Break off what is being looked at, as the process goes; those who asked are told to call again."""
+        self._looks.stop()
 
     # --- within ----------------------------------------------------------------------------------------
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks, leases, lifecycle
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, LimitReached
-from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Returned, Task
+from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Rejected, Returned, Standing, Task
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import holding, moving
+from taskqueue_mcp.taskqueue import evidence, holding, moving
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
     from taskqueue_mcp.store import Transaction
+    from taskqueue_mcp.store.attempts import Proof
+    from taskqueue_mcp.taskqueue.evidence import Unweighed, Weighed
     from taskqueue_mcp.taskqueue.limits import Limits
     from taskqueue_mcp.taskqueue.rules import Rules
 
@@ -51,6 +53,7 @@ class Completion:
     result_data: Any = None
     artifacts: tuple[Any, ...] = ()
     usage: Any = None
+    evidence: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,14 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A task after its attempt ended; `repeated` when the same call had been made before."""
+    """A task after its attempt ended; `repeated` when the same call had been made before.
+
+    `verdict` is what was found of a result that was looked at, as JSON text.
+    """
 
     task: Task
     repeated: bool = False
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,14 @@ class _Ending:
     usage: str | None
     files: tuple[dict[str, Any], ...] = field(default=())
     resume_at: str | None = None
+    weighed: Weighed | None = None
+
+    @property
+    def became(self) -> Outcome | Rejected:
+        """What the attempt came to, once its result was looked at."""
+        if self.weighed is None or self.weighed.standing is not Standing.REJECTED:
+            return self.outcome
+        return Rejected("the result was rejected: " + "; ".join(self.weighed.reasons))
 
     def digest(self) -> str:
         told: list[Any]
@@ -111,8 +126,10 @@ class _Ending:
         return hashlib.sha256(json.dumps([self.kind, told], sort_keys=True).encode()).hexdigest()
 
 
-def complete(transaction: Transaction, rules: Rules, caller: Caller, completion: Completion) -> Settled:
-    """End an attempt as completed.
+def complete(
+    transaction: Transaction, rules: Rules, caller: Caller, completion: Completion, weighed: Weighed | None = None
+) -> Settled | Unweighed:
+    """End an attempt as completed; what declares or names files comes back unweighed the first time.
 
     Raises:
         LeaseLost: the lease is not valid; nothing was changed.
@@ -131,9 +148,23 @@ def complete(transaction: Transaction, rules: Rules, caller: Caller, completion:
         )
     if len(completion.artifacts) > MOST_ARTIFACTS:
         raise LimitReached(f"artifacts: {len(completion.artifacts)} given; at most {MOST_ARTIFACTS} are kept")
-    files = tuple(_artifact(item) for item in completion.artifacts)
-    ending = _Ending(Completed(summary, path), "completed", "completed", data, _usage(completion.usage, limits), files)
-    return _end(transaction, rules, caller, completion.lease, ending)
+    files = tuple(_artifact(item, may_hold_content=True) for item in completion.artifacts)
+    by_worker = evidence.read_look(completion.evidence, limits.json_depth)
+    ending = _Ending(
+        Completed(summary, path),
+        "completed",
+        "completed",
+        data,
+        _usage(completion.usage, limits),
+        files,
+        weighed=weighed,
+    )
+    held = _held(transaction, caller, completion.lease, ending)
+    if isinstance(held, Settled):
+        return held
+    if weighed is None and (held.task.expects or path is not None or files):
+        return evidence.gather(transaction, rules, held.task, path, data, files, by_worker)
+    return _end(transaction, rules, caller, held, ending)
 
 
 def fail(transaction: Transaction, rules: Rules, caller: Caller, failure: Failure) -> Settled:
@@ -150,7 +181,8 @@ def fail(transaction: Transaction, rules: Rules, caller: Caller, failure: Failur
     outcome, word = _outcome(transaction, rules, failure, error)
     usage = _usage(failure.usage, rules.limits)
     ending = _Ending(outcome, failure.kind, word, None, usage, resume_at=failure.resume_at)
-    return _end(transaction, rules, caller, failure.lease, ending)
+    held = _held(transaction, caller, failure.lease, ending)
+    return held if isinstance(held, Settled) else _end(transaction, rules, caller, held, ending)
 
 
 def update(transaction: Transaction, rules: Rules, caller: Caller, update: Update) -> Settled:
@@ -268,50 +300,55 @@ def _outcome(transaction: Transaction, rules: Rules, failure: Failure, error: st
             return Returned(reason, error, later), "quota" if kind == "quota" else "snoozed"
 
 
-def _end(transaction: Transaction, rules: Rules, caller: Caller, lease_text: str, ending: _Ending) -> Settled:
+def _held(transaction: Transaction, caller: Caller, lease_text: str, ending: _Ending) -> holding.Held | Settled:
+    """Return the task that is to end, or what became of it when this very call was made before."""
     try:
-        held = holding.held(transaction, caller, lease_text)
+        return holding.held(transaction, caller, lease_text)
     except LeaseLost:
         lease = leases.parse(lease_text)
         proof = holding.ended_under(transaction, caller, lease)
         if proof is None:
             raise
-        return _again(transaction, caller, lease, proof.settle_hash, ending)
+        return _again(transaction, caller, lease, proof, ending)
+
+
+def _end(transaction: Transaction, rules: Rules, caller: Caller, held: holding.Held, ending: _Ending) -> Settled:
     task, lease = held.task, held.lease
+    became, weighed = ending.became, ending.weighed
     delay = rules.backoff.delay(task.failures + 1, rules.chance())
-    change = lifecycle.settle(task, ending.outcome, transaction.now, delay)
+    change = lifecycle.settle(task, became, transaction.now, delay)
     done = ending.outcome if isinstance(ending.outcome, Completed) else None
+    is_done = done is not None and became is done
     after = tasks.settle(
         transaction, task, change, lease.hash, caller.name,
-        result_summary=done.summary if done else None,
-        result_path=done.path if done else None,
+        result_summary=done.summary if done and is_done else None,
+        result_path=done.path if done and is_done else None,
+        verdict=weighed.standing.value if weighed else Standing.UNVERIFIED.value if is_done else None,
     )  # fmt: skip
     if after is None:
         raise holding.lost(transaction, caller, lease, task)
-    error = getattr(ending.outcome, "error", None) or getattr(ending.outcome, "why", None)
+    error = getattr(became, "error", None) or getattr(became, "why", None)
     attempts.end(
-        transaction, task.id, task.attempt, ending.word,
+        transaction, task.id, task.attempt, "failed" if isinstance(became, Rejected) else ending.word,
         settle_hash=ending.digest(),
         error=error,
         result_summary=done.summary if done else None,
         result_path=done.path if done else None,
         result_data=ending.result_data,
         usage=ending.usage,
+        verdict=weighed.document if weighed else None,
     )  # fmt: skip
-    for artifact in ending.files:
+    for artifact in weighed.files if weighed else ():
         attempts.add_artifact(transaction, task, artifact)
     events.record(transaction, after, _event(ending, after), caller.name, _told(ending, after))
-    return Settled(moving.follow(transaction, task, after))
+    return Settled(moving.follow(transaction, task, after), verdict=weighed.document if weighed else None)
 
 
-def _again(
-    transaction: Transaction, caller: Caller, lease: leases.Lease, settle_hash: str | None, ending: _Ending
-) -> Settled:
+def _again(transaction: Transaction, caller: Caller, lease: leases.Lease, proof: Proof, ending: _Ending) -> Settled:
     task = moving.fetch(transaction, lease.task_id)
-    if settle_hash == ending.digest():
-        return Settled(task, repeated=True)
-    proof = attempts.proof(transaction, lease.task_id, lease.attempt)
-    if proof is not None and proof.outcome == "question":
+    if proof.settle_hash == ending.digest():
+        return Settled(task, repeated=True, verdict=proof.verdict)
+    if proof.outcome == "question":
         raise holding.lost(transaction, caller, lease, task)
     raise Conflict(
         f"attempt {lease.attempt} of T-{lease.task_id} was ended before with another result, which stands; "
@@ -322,6 +359,8 @@ def _again(
 
 
 def _event(ending: _Ending, after: Task) -> str:
+    if isinstance(ending.became, Rejected) and after.status.value != "failed":
+        return "rejected"
     if after.status.value in {"completed", "failed"}:
         return after.status.value
     if after.status.value == "waiting":
@@ -331,9 +370,12 @@ def _event(ending: _Ending, after: Task) -> str:
 
 def _told(ending: _Ending, after: Task) -> dict[str, Any] | None:
     told: dict[str, Any]
-    match ending.outcome:
+    match ending.became:
         case Completed() as done:
-            told = {"summary": done.summary[:500] or None, "path": done.path}
+            verdict = None if ending.weighed is None else ending.weighed.standing.value
+            told = {"summary": done.summary[:500] or None, "path": done.path, "verdict": verdict}
+        case Rejected() as rejected:
+            told = {"error": rejected.error[:500], "failures": after.failures, "verdict": Standing.REJECTED.value}
         case Failed() as failed:
             told = {"error": failed.error[:500], "failures": after.failures}
         case Returned() as returned:
@@ -341,17 +383,21 @@ def _told(ending: _Ending, after: Task) -> dict[str, Any] | None:
     return {key: value for key, value in told.items() if value is not None} or None
 
 
-def _artifact(value: Any) -> dict[str, Any]:
+def _artifact(value: Any, *, may_hold_content: bool = False) -> dict[str, Any]:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = checks.json_object("artifact", value, 4)
     if isinstance(value, str):
         value = {"path": value}
     if not isinstance(value, dict) or not isinstance(value.get("path"), str):
         raise InvalidInput('artifact: give a path, or {"path": …, "size": …, "sha256": …, "media_type": …}')
-    unknown = sorted(set(value) - {"path", "size", "sha256", "media_type"})
+    unknown = sorted(set(value) - {"path", "size", "sha256", "media_type", "content"})
     if unknown:
-        raise InvalidInput(f"artifact: unknown {', '.join(unknown)}; known are path, size, sha256, media_type")
+        raise InvalidInput(f"artifact: unknown {', '.join(unknown)}; known are path, size, sha256, media_type, content")
     checks.label("artifact path", value["path"], 1_000)
+    if "content" in value:
+        if not may_hold_content:
+            raise InvalidInput("artifact: content goes with complete_task; here a path is enough")
+        evidence.check_inline(value["path"], value["content"])
     if value.get("size") is not None and not isinstance(value["size"], int):
         raise InvalidInput("artifact: size must be a whole number of bytes")
     for key in ("sha256", "media_type"):

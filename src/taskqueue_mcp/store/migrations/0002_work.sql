@@ -15,3 +15,13 @@ ALTER TABLE schedules ADD COLUMN trust TEXT CHECK (trust IN ('owner', 'agent', '
 ALTER TABLE schedules ADD COLUMN approved TEXT;
 
 UPDATE schedules SET rights = '*';
+
+ALTER TABLE attempts ADD COLUMN baseline TEXT;
+
+ALTER TABLE tasks ADD COLUMN expects {integer} NOT NULL DEFAULT 0;
+
+ALTER TABLE tasks ADD COLUMN verdict TEXT CHECK (verdict IN ('verified', 'unverified', 'rejected'));
+
+ALTER TABLE bodies ADD COLUMN outputs TEXT;
+
+ALTER TABLE artifacts ADD COLUMN stored TEXT;

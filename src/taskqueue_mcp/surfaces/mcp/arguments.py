@@ -97,7 +97,8 @@ class CreateTask(TaskArguments):
     lease: Text = Field(None, description="your lease, to make a child of the task you work on")
     options: Json = Field(
         None,
-        description="JSON object: executor, output {format,path,filename_pattern}, timeout_seconds, budget_usd, "
+        description="JSON object: executor, output {format,path,filename_pattern}, "
+        "outputs [{path,min_rows,columns,json_schema,sql}] to be checked, timeout_seconds, budget_usd, "
         "max_attempts, serial_key, on_dependency_failure, notify, plan, metadata",
     )
 
@@ -205,8 +206,9 @@ class CompleteTask(Arguments):
     result_summary: Text = Field(None, description="what was done, for the person who asked")
     result_path: Text = Field(None, description="main file, relative to the output folder")
     result_data: Json = Field(None, description="JSON result, handed to tasks that depend on this one")
-    artifacts: Things = Field(None, description="other files")
+    artifacts: Things = Field(None, description="other files: paths, or JSON {path, content} for text up to 64 KiB")
     usage: Json = Field(None, description="as in update_task")
+    evidence: Json = Field(None, description="for programs")
 
 
 class FailTask(Arguments):

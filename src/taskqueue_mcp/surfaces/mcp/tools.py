@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import InvalidInput
+from taskqueue_mcp.model import Status
 from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.surfaces import views
 from taskqueue_mcp.surfaces.mcp import arguments as args
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.surfaces.mcp.tool import Call, QueueTool
     from taskqueue_mcp.taskqueue import TaskQueue
     from taskqueue_mcp.taskqueue.scheduling import Planned
+    from taskqueue_mcp.taskqueue.settling import Settled
 
 Json = dict[str, Any]
 DEFAULT_LIMIT = 20
@@ -107,8 +109,8 @@ def tools(queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller]) -> list[
         ),
         make(
             "complete_task",
-            "Finish the task you hold, with its result. Repeating the same call is safe. Returns {task}. "
-            "Only say it is done when you have checked the result; else use fail_task.",
+            "Finish the task you hold, with its result. Repeating the same call is safe. Returns {task, verdict}: its "
+            "files and outputs are checked, and a rejected result is not done: its verdict says what to mend.",
             args.CompleteTask, made.complete_task, who, idempotent=True,
         ),
         make(
@@ -264,16 +266,15 @@ class Tools:
         """Finish a task."""
         completion = Completion(
             given.lease, given.result_summary or "", given.result_path, given.result_data,
-            tuple(given.artifacts or ()), given.usage,
+            tuple(given.artifacts or ()), given.usage, given.evidence,
         )  # fmt: skip
-        settled = await self._queue.complete(call.caller, completion)
-        return _settled(settled.task, repeated=settled.repeated)
+        settled = await self._queue.complete(call.caller, completion, call.beat)
+        return _settled(settled)
 
     async def fail_task(self, call: Call, given: args.FailTask) -> Json:
         """End an attempt without a result."""
         failure = Failure(given.lease, given.error_log or "", given.kind or "error", given.resume_at, given.usage)
-        settled = await self._queue.fail(call.caller, failure)
-        return _settled(settled.task, repeated=settled.repeated)
+        return _settled(await self._queue.fail(call.caller, failure))
 
     async def get_task(self, call: Call, given: args.GetTask) -> Json:
         """Look at a task, parking until it matters when asked to."""
@@ -320,11 +321,27 @@ def _planned(planned: Planned) -> Json:
     return view
 
 
-def _settled(task: Task, *, repeated: bool) -> Json:
+def _settled(settled: Settled) -> Json:
+    task = settled.task
     view: Json = {"task": views.task(task)}
-    if repeated:
-        view["note"] = "this call was made before; its outcome stands"
+    notes = ["this call was made before; its outcome stands"] if settled.repeated else []
+    if settled.verdict is not None:
+        view["verdict"] = views.verdict(settled.verdict)
+        if view["verdict"]["status"] == "rejected":
+            notes.append(_after_rejection(task))
+    if notes:
+        view["note"] = "; ".join(notes)
     return view
+
+
+def _after_rejection(task: Task) -> str:
+    """Say what a worker whose result was rejected can do."""
+    if task.status not in {Status.READY, Status.PENDING}:
+        return f"the result was rejected and T-{task.id} is {task.status} now; a person may have it retried"
+    return (
+        f"the result was rejected and your attempt is over: nothing counts as done. Claim T-{task.id} again "
+        "(claim_task with this task_id), mend what verdict.reasons says, and complete it; there is one repair attempt"
+    )
 
 
 def _page(tasks: tuple[Task, ...], next_cursor: str | None, cursor_after: Callable[[Task], str]) -> Json:
