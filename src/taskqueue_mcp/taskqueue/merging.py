@@ -176,7 +176,10 @@ def _front_matter(rules: Rules, sop: str, given: dict[str, Any]) -> dict[str, An
         "timeout_seconds": procedure.timeout_seconds,
         "budget_usd": procedure.budget_usd,
         "output": None if procedure.output is None else _output_of(procedure.output),
-        "outputs": expectations.write(expectations.read(procedure.outputs, what=f"{procedure.path}: outputs")) or None,
+        "outputs": expectations.write(
+            expectations.read(expectations.checkable(procedure.outputs), what=f"{procedure.path}: outputs")
+        )
+        or None,
     }
     missing = [param.name for param in procedure.params if param.required and param.name not in given]
     if missing:

@@ -9,6 +9,7 @@ from tests.mutants.breakages import (
     claims,
     creation,
     decisions,
+    evidence,
     files,
     loops,
     moving,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ALL: tuple[Mutant, ...] = (
     *claims.MUTANTS,
     *outcomes.MUTANTS,
+    *evidence.MUTANTS,
     *creation.MUTANTS,
     *decisions.MUTANTS,
     *schedules.MUTANTS,

@@ -20,13 +20,13 @@ MUTANTS = (
     Mutant(
         "a-second-completion-with-another-body-is-accepted",
         IDEMPOTENT_FINISH,
-        (Edit("taskqueue/settling.py", "if settle_hash == ending.digest():", "if settle_hash:", "_again"),),
+        (Edit("taskqueue/settling.py", "if proof.settle_hash == ending.digest():", "if proof.settle_hash:", "_again"),),
         (f"{COMPLETING}::test_another_result_under_the_same_lease_is_a_conflict_and_the_first_stands",),
     ),
     Mutant(
         "a-repeated-completion-is-refused",
         "9: the same lease and body again is fine",
-        (Edit("taskqueue/settling.py", "if proof is None:", "if proof is not False:", "_end"),),
+        (Edit("taskqueue/settling.py", "if proof is None:", "if proof is not False:", "_held"),),
         (f"{COMPLETING}::test_the_same_completion_again_is_fine",),
     ),
     Mutant(
