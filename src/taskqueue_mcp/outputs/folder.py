@@ -168,11 +168,6 @@ class OutputFolder:
             folder.unlink(name)
             folder.sync()
 
-    @property
-    def root(self) -> Path:
-        """The folder itself."""
-        return self._root
-
     def _entries(self, folder: str, most: int) -> list[tuple[str, str]]:
         """The names in a folder, each with whether it is a `file` or a `folder`; what cannot be read has none."""
         found: list[tuple[str, str]] = []
