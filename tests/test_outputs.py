@@ -425,7 +425,7 @@ def test_numbers_of_a_csv_stay_numbers() -> None:
     file = io.BytesIO()
     count = write_csv(file, table((-5, -1.5, None, True, b"\x01", "plain", Decimal("-2.50")), columns=tuple("abcdefg")))
 
-    assert file.getvalue() == b"a,b,c,d,e,f,g\r\n-5,-1.5,,True,01,plain,-2.5\r\n"
+    assert file.getvalue() == b"a,b,c,d,e,f,g\r\n-5,-1.5,,True,01,plain,-2.50\r\n"
     assert count == 1
 
 

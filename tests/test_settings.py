@@ -47,7 +47,7 @@ def test_nested_settings_come_from_the_environment_too(monkeypatch: pytest.Monke
     monkeypatch.setenv("TASKQUEUE_WORKER__SOURCES", '{"shop": "/data/shop.db"}')
     settings = load_settings()
     assert settings.limits.children == 7
-    assert str(settings.worker.sources["shop"]) == "/data/shop.db"
+    assert str(settings.worker.sources["shop"].path) == "/data/shop.db"
 
 
 @pytest.mark.parametrize("given", ["git, make", '["git", "make"]'])

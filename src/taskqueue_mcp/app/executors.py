@@ -6,10 +6,10 @@ import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp.app.sources import sources_of
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Registry
 from taskqueue_mcp.settings import state_folder
-from taskqueue_mcp.store.opening import is_postgres, sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,14 +22,16 @@ GROUP = "taskqueue_mcp.executors"
 """The group of entry points in which a package offers an executor: a class that is made without arguments."""
 
 
+def _query(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.query import Query  # noqa: PLC0415 - only a worker that has it loads it
+
+    return Query(sources_of(settings))
+
+
 def _report(settings: Settings) -> Executor[Any]:
     from taskqueue_mcp.executors.report import Report  # noqa: PLC0415 - only a worker that has it loads it
-    from taskqueue_mcp.executors.sources.sqlite import SqliteFile  # noqa: PLC0415 - the same
 
-    own = None if is_postgres(settings.database) else sqlite_file(settings.database)[0]
-    if any(source.absolute() == own for source in settings.worker.sources.values()):
-        raise SettingsRefused(f"{own} is the queue's own database and no source of reports; name another file")
-    return Report({name: SqliteFile(path) for name, path in settings.worker.sources.items()})
+    return Report(sources_of(settings))
 
 
 def _shell(settings: Settings) -> Executor[Any]:
@@ -72,6 +74,7 @@ def _mail(settings: Settings) -> Executor[Any]:
 BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {
     "claude": _claude,
     "mail": _mail,
+    "query": _query,
     "report": _report,
     "shell": _shell,
 }

@@ -239,7 +239,11 @@ def _shell(worker: WorkerSettings) -> Finding:
 
 
 def _report(worker: WorkerSettings) -> Finding:
-    missing = [f"{name} ({path})" for name, path in worker.sources.items() if not path.is_file()]
+    missing = [
+        f"{name} ({source.path})"
+        for name, source in worker.sources.items()
+        if source.path is not None and not source.path.is_file()
+    ]
     if missing:
         return Finding("worker", "fail", f"report: no file behind the source {', '.join(missing)}", "correct its path")
     if not worker.sources:

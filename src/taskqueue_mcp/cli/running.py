@@ -11,7 +11,7 @@ import click
 from taskqueue_mcp.cli.reaching import DATABASE, SERVER, TOKEN, Reach, here
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-PAIR = "NAME=PATH"
+PAIR = "NAME=PATH or NAME=URL"
 
 
 @click.command()
@@ -53,7 +53,7 @@ def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
 @click.option("--once", is_flag=True, help="End when nothing is ready any more.")
 @click.option("--name", help="Name of this worker, always the same.")
 @click.option("--output", type=FOLDER, help="Folder that results are written to.")
-@click.option("--source", multiple=True, metavar=PAIR, help="A database that reports may read.")
+@click.option("--source", multiple=True, metavar=PAIR, help="A database that may be read.")
 @click.option("--allow", multiple=True, metavar="COMMAND", help="A command that shell tasks may run.")
 @click.option(
     "--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For work to end after SIGTERM."
@@ -115,11 +115,11 @@ def _bounds(executors: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def _sources(given: tuple[str, ...]) -> dict[str, Path]:
+def _sources(given: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for pair in given:
         name, _, path = pair.partition("=")
         if not name or not path:
             raise click.BadParameter(f"{pair!r} is not {PAIR}", param_hint="--source")
-        found[name] = Path(path).expanduser().absolute()
+        found[name] = path if "://" in path else str(Path(path).expanduser().absolute())
     return found

@@ -195,7 +195,7 @@ def _header(lines: Iterator[tuple[Cell, ...]], wanted: Sequence[str]) -> tuple[s
 
 def _parquet(file: BinaryIO) -> Rows:
     try:
-        from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
     except ImportError:
         raise Unreadable("cannot be read here: pip install 'taskqueue-mcp[parquet]'") from None
     try:

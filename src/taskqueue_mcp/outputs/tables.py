@@ -9,8 +9,10 @@ import math
 import re
 import tempfile
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import chain, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import xlsxwriter
@@ -18,9 +20,17 @@ import xlsxwriter
 from taskqueue_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FORMULA_STARTS: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the full-width forms count too
+FORMULA_STARTS_SET: Final = frozenset(FORMULA_STARTS)
+ROWS_AT_ONCE: Final = 512
+WRITTEN_AS_THEY_ARE: Final = frozenset({int, bool, type(None)})
+TEXT: Final = {str}
+FLOAT: Final = {float}
+WHOLE: Final = {int}
+_first: Final = itemgetter(0)
+
 MOST_ROWS_XLSX: Final = 1_048_575
 MOST_COLUMNS_XLSX: Final = 16_384
 LONGEST_CELL_XLSX: Final = 32_767
@@ -46,25 +56,27 @@ def write_csv(file: BinaryIO, table: Table) -> int:
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay numbers.
     """
-    with _text(file) as text:
-        writer = csv.writer(text)
-        writer.writerow([_disarmed(name) for name in unique(table.columns)])
-        count = 0
-        for row in table.rows:
-            writer.writerow([_disarmed(simple(cell)) for cell in row])
-            count += 1
-        return count
+    count = 0
+    heads: list[Sequence[Any]] = [tuple(_disarmed(name) for name in unique(table.columns))]
+    for batch in chain([heads], batches(table.rows)):
+        text = io.StringIO(newline="")  # in memory and then whole: a third faster than row by row through a text layer
+        csv.writer(text).writerows(_for_csv(batch))
+        file.write(text.getvalue().encode(errors="replace"))
+        count += len(batch)
+    return count - 1
 
 
 def write_json(file: BinaryIO, table: Table) -> int:
     """Write a list of objects, one a line, keys in the order of the columns; return the number of rows."""
     with _text(file) as text:
         columns = unique(table.columns)
+        encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
         count = 0
         text.write("[")
-        for count, row in enumerate(table.rows, 1):
-            cells = dict(zip(columns, map(simple, row), strict=True))
-            text.write(("\n" if count == 1 else ",\n") + json.dumps(cells, ensure_ascii=False))
+        for batch in batches(table.rows):
+            lines = [encode(dict(zip(columns, map(_json, row), strict=True))) for row in batch]
+            text.write(("\n" if not count else ",\n") + ",\n".join(lines))
+            count += len(lines)
         text.write("\n]\n" if count else "]\n")
         return count
 
@@ -132,8 +144,15 @@ class _text:  # noqa: N801 - reads as the function it is
         self._wrapper.detach()
 
 
+def batches(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    """`rows` in lists of a moderate length: what is done to a column of them at once costs a fraction."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, ROWS_AT_ONCE)):
+        yield batch
+
+
 def simple(cell: Any) -> str | int | float | bool | None:
-    """A cell as JSON knows it; bytes as hexadecimal, times as ISO 8601."""
+    """A cell as one value that JSON knows; bytes as hexadecimal, times as ISO 8601, lists and objects as JSON text."""
     if cell is None or isinstance(cell, str | bool | int):
         return cell
     if isinstance(cell, float):
@@ -142,7 +161,45 @@ def simple(cell: Any) -> str | int | float | bool | None:
         return float(cell) if cell.is_finite() else None
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell).hex()
-    return cell.isoformat() if isinstance(cell, date) else str(cell)
+    if isinstance(cell, dict | list | tuple):
+        return json.dumps(_json(cell), ensure_ascii=False)
+    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
+
+
+def _json(cell: Any) -> Any:
+    """A cell as JSON knows it, lists and objects within kept as such."""
+    if isinstance(cell, dict):
+        return {str(key): _json(value) for key, value in cell.items()}
+    return [_json(value) for value in cell] if isinstance(cell, list | tuple) else simple(cell)
+
+
+def _for_csv(batch: list[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    """The rows with nothing in them that a spreadsheet would run; looked at by column, as most need no change."""
+    columns: list[Sequence[Any]] = list(zip(*batch, strict=True))
+    changed = False
+    for at, column in enumerate(columns):
+        if not _is_plain(column):
+            columns[at] = [_exact(cell) if isinstance(cell, Decimal) else _disarmed(simple(cell)) for cell in column]
+            changed = True
+    return zip(*columns, strict=True) if changed else batch
+
+
+def _is_plain(column: Sequence[Any]) -> bool:
+    """Whether csv may take all cells as they are."""
+    kinds = set(map(type, column)) - WRITTEN_AS_THEY_ARE
+    if not kinds:
+        return True
+    if kinds == TEXT:
+        try:
+            return FORMULA_STARTS_SET.isdisjoint(map(_first, filter(None, column)))
+        except TypeError:
+            return False  # a number or a truth value among the texts
+    return kinds == FLOAT and all(map(math.isfinite, filter(None, column)))
+
+
+def _exact(cell: Decimal) -> str | None:
+    """A decimal with all of its digits, for a format without types."""
+    return f"{cell:f}" if cell.is_finite() else None
 
 
 def _disarmed(cell: Any) -> Any:
@@ -157,13 +214,15 @@ def _write_sheet(sheet: Any, table: Table, formats: dict[str, Any]) -> int:
     for at, name in enumerate(columns):
         sheet.write_string(0, at, _cell_text(name), formats["bold"])
     count = 0
-    for count, row in enumerate(table.rows, 1):
-        if count > MOST_ROWS_XLSX:
+    for batch in batches(table.rows):
+        if count + len(batch) > MOST_ROWS_XLSX:
             raise InvalidInput(f"more than {MOST_ROWS_XLSX:,} rows, which a sheet holds; write csv instead")
-        for at, cell in enumerate(row):
-            shown = _write_cell(sheet, count, at, cell, formats)
-            if count <= WIDTHS_FROM_ROWS:
-                widths[at] = max(widths[at], shown)
+        for row in batch[: max(0, WIDTHS_FROM_ROWS - count)]:
+            widths = [max(width, _shown_width(cell)) for width, cell in zip(widths, row, strict=True)]
+        writers = [_writer(sheet, column, formats) for column in zip(*batch, strict=True)]
+        for count, row in enumerate(batch, count + 1):  # noqa: B020 - it goes on where the last batch ended
+            for at, cell in enumerate(row):
+                writers[at](count, at, cell)
     for at, width in enumerate(widths):
         sheet.set_column(at, at, min(max(width + 1, NARROWEST), WIDEST))
     sheet.freeze_panes(1, 0)
@@ -171,12 +230,24 @@ def _write_sheet(sheet: Any, table: Table, formats: dict[str, Any]) -> int:
     return count
 
 
-def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any]) -> int:
-    """Write by type, never by looks; return how many characters it shows."""
-    if cell is None:
-        return 0
-    shown = str(simple(cell)) if not isinstance(cell, float | Decimal) else f"{cell:,.2f}"
+def _writer(sheet: Any, column: Sequence[Any], formats: dict[str, Any]) -> Callable[[int, int, Any], object]:
+    """What writes each cell of a column: the sheet itself where all of them are of one simple kind."""
+    kinds = set(map(type, column))
+    if kinds == TEXT and max(map(len, column)) <= LONGEST_CELL_XLSX and not _UNWRITABLE.search("".join(column)):
+        return sheet.write_string  # type: ignore[no-any-return]  # the library has no types
+    if kinds == WHOLE and min(column) > -LARGEST_EXACT_XLSX and max(column) < LARGEST_EXACT_XLSX:
+        return sheet.write_number  # type: ignore[no-any-return]  # the same
+    if kinds == FLOAT and all(map(math.isfinite, column)):
+        number = formats["float"]
+        return lambda row, at, cell: sheet.write_number(row, at, cell, number)
+    return lambda row, at, cell: _write_cell(sheet, row, at, cell, formats)
+
+
+def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any]) -> None:
+    """Write by type, never by looks."""
     match cell:
+        case None:
+            return
         case bool():
             sheet.write_boolean(row, at, cell)
         case int() if abs(cell) < LARGEST_EXACT_XLSX:
@@ -188,8 +259,14 @@ def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any
         case date() if not isinstance(cell, datetime):
             sheet.write_datetime(row, at, cell, formats["date"])
         case _:
-            shown = _cell_text(shown)
-            sheet.write_string(row, at, shown)
+            sheet.write_string(row, at, _cell_text(str(simple(cell))))
+
+
+def _shown_width(cell: Any) -> int:
+    """How many characters wide a cell is shown."""
+    if cell is None:
+        return 0
+    shown = f"{cell:,.2f}" if isinstance(cell, float | Decimal) else _cell_text(str(simple(cell)))
     return max(map(len, shown.split("\n")))
 
 

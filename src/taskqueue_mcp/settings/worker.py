@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from taskqueue_mcp.settings.claude import ClaudeSettings
 from taskqueue_mcp.settings.kinds import Words
+from taskqueue_mcp.settings.sources import Named
 
 CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
 
@@ -48,7 +49,7 @@ class WorkerSettings(BaseModel):
 
     output: Path | None = None
     checks: dict[CheckName, list[str]] = Field(default_factory=dict)
-    sources: dict[str, Path] = Field(default_factory=dict)
+    sources: dict[str, Named] = Field(default_factory=dict)
     shell_allow: Words = Field(default_factory=list)
     shell_env: Words = Field(default_factory=list)
     shell_folder: Path | None = None

@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "a-cell-starts-a-formula",
         "no text of a csv starts a formula",
-        (Edit("outputs/tables.py", "_disarmed(simple(cell))", "simple(cell)", "write_csv"),),
+        (Edit("outputs/tables.py", "_disarmed(simple(cell))", "simple(cell)", "_for_csv"),),
         (f"{OUTPUTS}::test_no_text_of_a_csv_starts_a_formula",),
     ),
     Mutant(

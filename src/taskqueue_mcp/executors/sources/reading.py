@@ -8,6 +8,9 @@ from abc import ABC, abstractmethod
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+import anyio.to_thread
+
 from taskqueue_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 FIRST_BATCH, LARGEST_BATCH = 32, 1_024
 """Rows that are fetched together: few at first, as nobody knows yet how wide they are."""
 LARGEST_BATCH_CHARACTERS: Final = 2_000_000
+PROBE_SECONDS: Final = 5.0
 
 Row = Any
 """A sequence of cells, as the driver makes it."""
@@ -120,6 +124,8 @@ class Reader(ABC):
 class Source(ABC):
     """Something that can be read, under the name that the owner gave it."""
 
+    takes_sql: bool = True
+
     @abstractmethod
     def open(self, *, seconds: float, most_rows: int) -> Reader:
         """A visit of at most `seconds` that reads at most `most_rows` with each statement; enter its `opened()`."""
@@ -128,10 +134,32 @@ class Source(ABC):
         """What is missing on this machine before the source can be read, in a line; None where nothing is."""
         return None
 
+    def probe(self, seconds: float) -> str | None:  # noqa: ARG002 - those that can be out of reach look
+        """Why it cannot be read now, in a line; None where it can. Takes at most `seconds`."""
+        return self.lack()
+
 
 def width(row: Row) -> int:
     """How many characters or bytes of text a row holds."""
     return sum(len(cell) for cell in row if isinstance(cell, str | bytes))
+
+
+async def lacking(sources: Mapping[str, Source]) -> str | None:
+    """Why none of the sources can be read now, in a line; None where one of them can."""
+    if not sources:
+        return "no source is configured; name one under [worker.sources] or with --source NAME=PATH"
+    reasons: dict[str, str] = {}
+
+    async def look(name: str, source: Source) -> None:
+        if why := await anyio.to_thread.run_sync(source.probe, PROBE_SECONDS, abandon_on_cancel=True):
+            reasons[name] = why
+
+    async with anyio.create_task_group() as group:
+        for name, source in sources.items():
+            group.start_soon(look, name, source)
+    if len(reasons) < len(sources):
+        return None
+    return "; ".join(f"source {name}: {why}" for name, why in sorted(reasons.items()))
 
 
 def one_of(sources: Mapping[str, Source], wanted: str | None) -> str:
