@@ -53,8 +53,13 @@ def place(*, run_at: Micros, now: Micros, blockers: int, needs_approval: bool) -
     return Status.READY, None
 
 
-def settle(task: Task, outcome: Outcome | Rejected, now: Micros, retry_delay: int) -> Change:
-    """Return what `task` becomes when its attempt ends in `outcome`; `retry_delay` is for its next failure."""
+def settle(
+    task: Task, outcome: Outcome | Rejected, now: Micros, retry_delay: int, longest_quota: Micros = 7 * 24 * HOUR
+) -> Change:
+    """Return what `task` becomes when its attempt ends in `outcome`; `retry_delay` is for its next failure.
+
+    A usage limit that lasts for more than `longest_quota` is for a person to decide about.
+    """
     match outcome:
         case Completed():
             return _change(task, Status.COMPLETED, None)
@@ -63,6 +68,8 @@ def settle(task: Task, outcome: Outcome | Rejected, now: Micros, retry_delay: in
         case Rejected(error=error):
             had_its_repair = task.verdict == Standing.REJECTED
             return _failed(task, error, now, 0, permanent=had_its_repair)
+        case Returned(kind=Reason.QUOTA, why=why, resume_at=resume_at) if (resume_at or now) - now > longest_quota:
+            return _ask_about_quota(task, why, longest_quota)
         case Returned(kind=kind, why=why, resume_at=resume_at):
             return _hand_back(task, kind, max(resume_at or now, now), why)
 
@@ -74,9 +81,9 @@ def lose(task: Task, now: Micros, retry_delay: int) -> Change:
     return _failed(task, f"{task.worker or task.lease_principal} went silent", now, retry_delay, permanent=False)
 
 
-def ask(task: Task, question: str) -> Change:
-    """Return what `task` becomes when its worker asks a person."""
-    return _change(task, Status.WAITING, Reason.QUESTION, question=question)
+def ask(task: Task, question: str, reason: Reason = Reason.QUESTION) -> Change:
+    """Return what `task` becomes when its worker, or its budget, asks a person."""
+    return _change(task, Status.WAITING, reason, question=question)
 
 
 def hold(task: Task, question: str) -> Change:
@@ -183,6 +190,22 @@ def _hand_back(task: Task, reason: Reason | None, run_at: Micros, why: str) -> C
         )
         return Change(Status.WAITING, Reason.QUESTION, task.run_at, task.failures, handbacks, task.error, question)
     return Change(Status.PENDING, reason or Reason.SNOOZE, run_at, task.failures, handbacks, task.error)
+
+
+LONG_LIMIT = "A usage limit lasts"
+
+
+def is_about_quota(task: Task) -> bool:
+    """Whether a person was asked about a usage limit that lasts for too long."""
+    return task.reason is Reason.QUESTION and (task.question or "").startswith(LONG_LIMIT)
+
+
+def _ask_about_quota(task: Task, why: str, longest: Micros) -> Change:
+    question = (
+        f"{LONG_LIMIT} limit lasts for more than {longest / (24 * HOUR):g} days ({why or 'no reason was given'}). "
+        "Answer to try again, or reject to cancel it."
+    )
+    return Change(Status.WAITING, Reason.QUESTION, task.run_at, task.failures, task.handbacks + 1, task.error, question)
 
 
 def _change(

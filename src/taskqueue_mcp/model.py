@@ -188,6 +188,7 @@ class Body(NamedTuple):
     requested_by: str | None = None
     timeout_seconds: int | None = None
     budget_usd: float | None = None
+    budget: JsonText | None = None
     on_dependency_failure: str = "fail"
     notify: str | None = None
     plan: str | None = None

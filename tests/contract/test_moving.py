@@ -73,6 +73,15 @@ async def live(url: str, clock: Clock, steps: int = 120, *, seed: int = 3) -> st
         await desk.plan("every-hour", "0 * * * *", title="Hourly")
         await desk.pass_time(2 * 3_600)
         await desk.start("under way", priority="urgent")
+        await desk.complete(
+            await desk.start("dear", options={"budget_usd": 2}), usage={"cost_usd": 2, "account": "acme"}
+        )
+        await desk.start("paid for", options={"budget_usd": 2, "budget_turns": 7})
+        dear = await desk.start("too dear", options={"budget_usd": 0.5})
+        await desk.update(dear, usage={"cost_usd": 0.75})
+        limited = await desk.start("limited")
+        await desk.fail(limited, "used up", "quota", resume_at="1h", usage={"account": "acme"})
+        await desk.decide(limited, "run_now")
         await desk.queue.set_queue_state(OWNER, "night", "paused")
         made = await Auth(desk.queue.database, {}).create(local_person(), "laptop", frozenset({Scope.WORK}))
         gone = await desk.cancel(await desk.create("the last one"))
@@ -122,7 +131,8 @@ async def test_every_table_arrives_as_it_was_and_the_source_stays(
     assert done.rows == {name: digest.rows for name, digest in before.items()}
     after = everything(other_url)
     same = {name for name in before if before[name] == after[name]}
-    assert set(before) - same <= {"tasks", "attempts", "events", "questions"}  # what was under way was handed back
+    handed_back = {"tasks", "attempts", "events", "questions", "reservations", "spending"}
+    assert set(before) - same <= handed_back  # what was under way
     async with at(other_url, clock) as desk:
         auth = Auth(desk.queue.database, {})
         assert (await auth.authenticate(secret)) is not None

@@ -38,7 +38,7 @@ VALUES: dict[str, Any] = {
     "queues": ["q1", "q3"], "wanted": ["type3", "absent"], "id": 5, "limit": 100, "sort_at": -1, "after": 0,
     "reach": 21, "before": 1 << 40, "task_type": "absent", "queue": "q1", "status": "ready", "serial_key": "x",
     "window": 1, "key": "k", "created_by": "nobody", "ids": [5, 6], "xid": 0, "position": 14_900, "task_id": 5,
-    "attempt": 1, "subject": "task", "subject_id": 5,
+    "attempt": 1, "subject": "task", "subject_id": 5, "closed": ["absent"], "today": 20_000,
 }  # fmt: skip
 HOT = {
     **{name: text for name, text in vars(tasks).items() if name.startswith("TAKE_") and isinstance(text, str)},

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskqueue_mcp.store import attempts, events, keeping, lists, principals, schedules, tasks, templates
+from taskqueue_mcp.store import (
+    attempts,
+    events,
+    gates,
+    keeping,
+    lists,
+    principals,
+    schedules,
+    spending,
+    tasks,
+    templates,
+)  # fmt: skip
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, NewTask, Wanted, claiming, creating, settling
 from tests.contract.desk import CLAUDE, Desk
 
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.engines("sqlite")
 
 LARGE = {"tasks", "bodies", "attempts", "events", "dependencies", "log_chunks", "artifacts", "questions", "task_tags"}
-LISTS = {"UNTOUCHED", "IN_LINE", "queues", "wanted", "ids", "status"}
+LISTS = {"UNTOUCHED", "IN_LINE", "queues", "wanted", "ids", "status", "closed", "accounts"}
 # Each of these reads much on purpose: on a thread, or a little at a time in housekeeping.
 READS_MUCH = {("lists", "COUNTS"), ("templates", "COUNTS"), ("keeping", "OLD_EVENTS"), ("keeping", "OLD_TEXTS")}
 PLANS = {
@@ -50,7 +61,7 @@ BY_ID = (
 def statements() -> list[tuple[str, str, str]]:
     """Every statement of the store that reads or changes rows: module, name, text."""
     found = []
-    for module in (tasks, attempts, events, schedules, templates, principals, keeping, lists):
+    for module in (tasks, attempts, events, schedules, templates, principals, keeping, lists, gates, spending):
         for name, text in vars(module).items():
             if isinstance(text, str) and re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT)\b", text) and "%s" not in text:
                 found.append((module.__name__.rpartition(".")[2], name, text))

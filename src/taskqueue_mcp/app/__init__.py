@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from taskqueue_mcp import __version__
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
+from taskqueue_mcp.budgets import ONE, UNITS, Budgets, Unit
 from taskqueue_mcp.errors import NotFound, SettingsRefused, TaskQueueError
 from taskqueue_mcp.model import Kind, Scope
 from taskqueue_mcp.outputs.folder import OutputFolder
@@ -78,6 +79,7 @@ def rules_of(settings: Settings) -> Rules:
         checks={name: tuple(command) for name, command in settings.worker.checks.items()},
         limits=Limits(**settings.limits.model_dump()),
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
+        budgets=budgets_of(settings),
         zone=settings.zone,
         executor_of_type={**EXECUTOR_OF_TYPE, **settings.executor_of_type},
         open_executors=frozenset(settings.open_executors),
@@ -94,6 +96,22 @@ def rules_of(settings: Settings) -> Rules:
 def output_of(settings: Settings) -> Path:
     """Return the folder that holds the files of attempts on this machine: the server's and its worker's are one."""
     return (settings.output or settings.worker.output or Path("output")).absolute()
+
+
+def budgets_of(settings: Settings) -> Budgets:
+    """Return the ceilings of the settings; what is 0 there has none."""
+    found = settings.budgets
+    queues: dict[str, dict[Unit, int]] = {}
+    for unit in UNITS:
+        for name, amount in getattr(found, f"queue_{unit}").items():
+            if amount:
+                queues.setdefault(name, {})[unit] = round(amount * ONE)
+
+    def ceilings(scope: str) -> dict[Unit, int]:
+        amounts = {unit: getattr(found, f"{scope}_{unit}") for unit in UNITS}
+        return {unit: round(amount * ONE) for unit, amount in amounts.items() if amount}
+
+    return Budgets(frozenset(found.executors), ceilings("task"), ceilings("day"), queues)
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,8 @@ PLACES = {
     "reports": Place("reports", "reports", "What tasks have written, and reports of what they did."),
     "sops": Place("sops", "sops", "Look at the procedures and check them."),
     "queues": Place("queues", "queues", "Count, pause, resume and drain queues."),
+    "gates": Place("gates", "gates", "See which accounts wait for a usage limit, and let them go on."),
+    "budgets": Place("budgets", "budgets", "See what was spent today, and allow more."),
     "tokens": Place("tokens", "tokens", "Make, list and revoke the tokens that open the server."),
     "doctor": Place("doctor", "doctor", "Check this machine, its settings and its database."),
     "backup": Place("backups", "backup", "Copy the database while it is in use."),

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from taskqueue_mcp import app
 from taskqueue_mcp.auth import fixed_token, local_person
+from taskqueue_mcp.cli import checkup_money
 from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.settings import LimitSettings, Settings, config_file
+from taskqueue_mcp.settings.budgets import BudgetSettings
 from taskqueue_mcp.settings.worker import WorkerSettings
 from taskqueue_mcp.store import startup
 from taskqueue_mcp.store.opening import examine, is_postgres, shown, sqlite_file
@@ -85,7 +87,7 @@ def environment() -> Iterator[Finding]:
         if name in os.environ:
             yield Finding("environment", "warn", f"{name} is set and not read here", do)
     known = NO_SETTINGS | {f"TASKQUEUE_{field.upper()}" for field in Settings.model_fields}
-    for group, model in (("LIMITS", LimitSettings), ("WORKER", WorkerSettings)):
+    for group, model in (("LIMITS", LimitSettings), ("BUDGETS", BudgetSettings), ("WORKER", WorkerSettings)):
         known |= {f"TASKQUEUE_{group}__{field.upper()}" for field in model.model_fields}
     open_ended = ("TASKQUEUE_WORKER__SOURCES__", "TASKQUEUE_EXECUTOR_OF_TYPE__")
     for name in sorted(os.environ):
@@ -103,7 +105,8 @@ async def database(found: Settings) -> list[Finding]:
         if not path.exists():
             return [*_missing(path), *_disk(path)]
         async with app.opened(found) as opened:
-            return [*await _promises(opened), *_rights(path), *_disk(path), *await _tokens(opened)]
+            promises = [*await _promises(opened), *_rights(path), *_disk(path)]
+            return [*promises, *await _tokens(opened), *await checkup_money.spent(opened)]
     except TaskQueueError as error:
         return [Finding("database", "fail", str(error))]
     except OSError as error:
@@ -118,7 +121,7 @@ async def _postgres(found: Settings) -> list[Finding]:
     if health.number is None or any(finding.state == "fail" for finding in findings):
         return findings
     async with app.opened(found) as opened:
-        return [await _size(opened), *findings, *await _tokens(opened)]
+        return [await _size(opened), *findings, *await _tokens(opened), *await checkup_money.spent(opened)]
 
 
 async def _size(opened: App) -> Finding:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskqueue_mcp.cli import checkup
+from taskqueue_mcp.cli import checkup, checkup_money
 from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.cli.output import Out
 from taskqueue_mcp.cli.reaching import here, reaching
@@ -49,6 +49,7 @@ def _examine(reach: Reach) -> list[Finding]:
     findings += [read, *checkup.environment()]
     if read.state != "fail":
         findings += asyncio.run(checkup.database(settings))
+    findings += checkup_money.budgets(settings)
     findings += checkup.procedures(settings)
     findings += checkup.executors(settings)
     return findings

@@ -73,6 +73,7 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
             ("file", task.get("result_path")),
             ("data", task.get("result_data")),
             ("error", task.get("error")),
+            ("budget", _budget(task.get("budget") or {})),
             ("type", task["task_type"]),
             ("executor", task.get("executor")),
             ("priority", task["priority"]),
@@ -101,6 +102,15 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
         if question.get("answered_by"):
             said = f"{question['answered_by']} answered {question['question']!r}: {question['answer']}"
             out.line(f"{out.time(question['answered_at'])}  {said}")
+
+
+def _budget(accounts: Json) -> str:
+    """Return what a task has spent of what, and what is set aside for its running attempt."""
+    told = []
+    for unit, of in accounts.items():
+        aside = f", {of['reserved']:g} set aside" if of["reserved"] else ""
+        told.append(f"{of['spent']:g} of {of['ceiling']:g} {unit} spent{aside}")
+    return "; ".join(told)
 
 
 def attempt_list(out: Out, task: Json) -> None:

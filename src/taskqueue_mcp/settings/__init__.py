@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from taskqueue_mcp.errors import SettingsRefused
+from taskqueue_mcp.settings.budgets import BudgetSettings
 from taskqueue_mcp.settings.kinds import Words
 from taskqueue_mcp.settings.worker import WorkerSettings
 
@@ -82,6 +83,7 @@ class LimitSettings(BaseModel):
     open_tasks_per_queue: int = Field(10_000, ge=1)
     body_bytes: int = Field(262_144, ge=1_024, le=4_194_304)
     creates_per_minute: int = Field(60_000, ge=1)
+    quota_days: float = Field(7.0, gt=0, le=366)
 
 
 class ApprovalSettings(BaseModel):
@@ -121,6 +123,7 @@ class Settings(BaseSettings):
     open_executors: Words = Field(default_factory=lambda: ["calculation", "claude", "query", "report"])
     approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    budgets: BudgetSettings = Field(default_factory=BudgetSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
 
     @classmethod

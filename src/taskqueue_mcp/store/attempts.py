@@ -35,6 +35,7 @@ PROOF = """
 SELECT principal, lease_hash, settle_hash, outcome, salt, claim_id, update_seq, verdict
   FROM attempts WHERE task_id = :task_id AND attempt = :attempt
 """
+USAGE = "SELECT usage FROM attempts WHERE task_id = :task_id AND attempt = :attempt"
 OF_TASK = f"SELECT {ATTEMPT} FROM attempts WHERE task_id = :task_id ORDER BY attempt"
 LAST_RESULT = """
 SELECT result_data FROM attempts WHERE task_id = :task_id AND outcome = 'completed' ORDER BY attempt DESC LIMIT 1
@@ -195,6 +196,12 @@ def proof(transaction: Transaction, task_id: int, attempt: int) -> Proof | None:
     """Return what an attempt's lease is checked against."""
     row = transaction.first(PROOF, {"task_id": task_id, "attempt": attempt})
     return None if row is None else Proof(*row)
+
+
+def usage(transaction: Transaction, task_id: int, attempt: int) -> str | None:
+    """Return the usage that an attempt has reported so far."""
+    row = transaction.first(USAGE, {"task_id": task_id, "attempt": attempt})
+    return None if row is None else row[0]
 
 
 def of_task(transaction: Transaction, task_id: int) -> list[Attempt]:

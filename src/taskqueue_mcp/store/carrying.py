@@ -53,6 +53,14 @@ TABLES = (
     Table("occurrences", ("schedule_id", "due_at")),
     Table("unclaimed_watch", ("task_id",)),
     Table("templates", ("id",), "id"),
+    Table("gates", ("id",), "id"),
+    Table(
+        "worker_accounts", ("principal", "worker", "executor"), textual=frozenset({"principal", "worker", "executor"})
+    ),
+    Table("gate_passes", ("task_id",)),
+    Table("spending", ("id",), "id"),
+    Table("reservations", ("task_id", "unit"), textual=frozenset({"unit"})),
+    Table("unpaid", ("task_id",)),
     Table("procedure_texts", ("hash",), step=50, textual=frozenset({"hash"})),
 )
 """Parents before children; within a table a row before those that refer to it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.store.database import Params
 
 PASSING = " FOR NO KEY UPDATE SKIP LOCKED"
+PASSING_GATES = " AND (NOT {among:tasks.executor:closed} OR tasks.id IN (SELECT task_id FROM gate_passes))"
 TOKEN = re.compile(r"\{(\w+)(?::([\w.]+):(\w+))?\}")
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
@@ -37,6 +39,7 @@ class Dialect:
     `{word}` is one of `words`. `{among:column:parameter}` is "the column is one of the list bound as :parameter".
     `{next:column:queues}` selects, and locks, the id of the ready task to be claimed next: of the open queues (`any`)
     or those of the list :queues (`named`), and, unless the column is `any`, where it is one of the list :wanted.
+    `{passing:column:queues}` is the same, without those that the list :closed keeps back by their executor.
     `{ready:column:queues}` is "the id is one of the first `:reach` in that order after `:sort_at` and `:after`".
     """
 
@@ -72,7 +75,7 @@ class Dialect:
         numbers = {name: number for number, name in enumerate([*names, "now"], 1)}
         timed = re.search(r"(?<![:\w]):now\b", text) is not None
         lists = {token[2] for token in TOKEN.findall(sql) if token[0] == "among"}
-        lists |= {"queues", "wanted"} & set(names)
+        lists |= {"queues", "wanted", "closed"} & set(names)
         text = NAME.sub(lambda match: f"{self.mark}{numbers[match[1]]}", text)
         return Compiled(text, self._picker(names, lists), timed, not sql.lstrip().startswith("SELECT"))
 
@@ -95,9 +98,9 @@ class Dialect:
         return TOKEN.sub(self._word, self.picks[word](first, second)) if first else self.words[word]
 
 
-def _next_in_sqlite(column: str, queues: str) -> str:
+def _next_in_sqlite(column: str, queues: str, passing: str = "") -> str:
     return f"""SELECT id FROM tasks
-              WHERE {_is_ready_in_sqlite(column, queues)}
+              WHERE {_is_ready_in_sqlite(column, queues)}{passing}
               ORDER BY sort_at, id LIMIT 1"""
 
 
@@ -143,7 +146,11 @@ SQLITE = Dialect(
         "statistics": "SELECT 1",  # what the planner is told is fixed
     },
     among="{column} IN (SELECT value FROM json_each(:{parameter}))",
-    picks={"next": _next_in_sqlite, "ready": _ready_in_sqlite},
+    picks={
+        "next": _next_in_sqlite,
+        "passing": partial(_next_in_sqlite, passing=PASSING_GATES),
+        "ready": _ready_in_sqlite,
+    },
     mark="?",
     as_list=json.dumps,
     as_words=words.as_one_text,
@@ -151,14 +158,16 @@ SQLITE = Dialect(
 )
 
 
-def _next_in_postgres(column: str, queues: str) -> str:
+def _next_in_postgres(column: str, queues: str, passing: str = "") -> str:
     # Two steps, for the planner would sort all ready tasks: which queue (and type) has the earliest head, then the
     # first of its tasks that nobody else is just claiming. When others are claiming all of those, that of the queue
     # with the next head, and so on; what is found in a queue is locked, so it looks no further than it has to.
     columns = "queue" if column == "any" else f"queue, {column}"
     head = ", ".join("head." + name for name in columns.split(", "))
-    first = f"SELECT first.id FROM head CROSS JOIN LATERAL ({_line(column, head, reach='1', lock=PASSING)}) AS first"
-    next_, all_ = _walked(column, queues, columns), _walked(column, queues, columns, of_all="ALL")
+    line = _line(column, head, reach="1", after=passing, lock=PASSING)
+    first = f"SELECT first.id FROM head CROSS JOIN LATERAL ({line}) AS first"
+    next_ = _walked(column, queues, columns, after=passing)
+    all_ = _walked(column, queues, columns, after=passing, of_all="ALL")
     return f"""SELECT coalesce(
               (WITH head AS MATERIALIZED ({next_}) {first}),
               (WITH head AS MATERIALIZED ({all_}) {first} LIMIT 1))"""
@@ -230,7 +239,11 @@ POSTGRES = Dialect(
         "statistics": "ANALYZE tasks, bodies, attempts, events, dependencies, task_tags, schedules, occurrences",
     },
     among="{column} = ANY(:{parameter})",
-    picks={"next": _next_in_postgres, "ready": _ready_in_postgres},
+    picks={
+        "next": _next_in_postgres,
+        "passing": partial(_next_in_postgres, passing=PASSING_GATES),
+        "ready": _ready_in_postgres,
+    },
     mark="$",
     as_list=list,
     as_words=words.of_text,

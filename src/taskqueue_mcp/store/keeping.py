@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taskqueue_mcp import budgets
 from taskqueue_mcp.store import events
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ SELECT id FROM tasks WHERE finished_at IS NOT NULL AND finished_at < {now} - :ag
  ORDER BY finished_at LIMIT :limit {skip_locked}
 """
 DELETE_TASK = "DELETE FROM tasks WHERE id = :id"
+DELETE_SPENDING = "DELETE FROM spending WHERE {among:account:accounts}"
+OLD_SPENDING = "DELETE FROM spending WHERE scope <> 'task' AND day < :day"
+OLD_ACCOUNTS = "DELETE FROM worker_accounts WHERE reported_at < {now} - :age"
 OLD_EVENTS = """
 DELETE FROM events WHERE position IN (
   SELECT position FROM (SELECT position, at FROM events ORDER BY position LIMIT :limit) AS oldest
@@ -102,6 +106,8 @@ def delete_finished(transaction: Transaction, age: int, limit: int) -> int:
     for (task_id,) in rows:
         transaction.run(UNINDEX, {"id": task_id})
         transaction.run(DELETE_TASK, {"id": task_id})
+        keys = tuple(budgets.key("task", str(task_id), budgets.TASK_DAY, unit) for unit in budgets.UNITS)
+        transaction.run(DELETE_SPENDING, {"accounts": keys})
     return len(rows)
 
 
@@ -109,6 +115,8 @@ def delete_history(transaction: Transaction, age: int, limit: int) -> int:
     """Delete events and ledger rows that are older than `age` microseconds; return how many events."""
     transaction.run(OLD_OCCURRENCES, {"age": age})
     transaction.run(OLD_TEXTS, {"age": age})
+    transaction.run(OLD_ACCOUNTS, {"age": age})
+    transaction.run(OLD_SPENDING, {"day": budgets.day_of(transaction.now - age, "UTC")})
     return transaction.run(OLD_EVENTS, {"age": age, "limit": limit, "searched": _searched(transaction).position})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskqueue_mcp.lifecycle import sort_at
 from taskqueue_mcp.model import FINAL, Body, Reason, Status, Task
@@ -29,28 +29,37 @@ RETURNING {TASK}
 INSERT_BODY = """
 INSERT INTO bodies (
   task_id, instructions, params, sop, template, variables, output, outputs, tags, requested_by, timeout_seconds,
-  budget_usd, on_dependency_failure, notify, plan, metadata, trust, rights, approval)
+  budget_usd, budget, on_dependency_failure, notify, plan, metadata, trust, rights, approval)
 VALUES (
   :task_id, :instructions, :params, :sop, :template, :variables, :output, :outputs, :tags, :requested_by,
-  :timeout_seconds, :budget_usd, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights, :approval)
+  :timeout_seconds, :budget_usd, :budget, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights,
+  :approval)
 """
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
 FETCH_BODY = f"SELECT {BODY} FROM bodies WHERE task_id = :id"
 FETCH_ORDER = f"""
-SELECT EXISTS (SELECT 1 FROM dependencies WHERE task_id = :id), approval, {BODY} FROM bodies WHERE task_id = :id
+SELECT EXISTS (SELECT 1 FROM dependencies WHERE task_id = :id), approval,
+       EXISTS (SELECT 1 FROM spending WHERE day = :today AND used_up = 1), {BODY}
+  FROM bodies WHERE task_id = :id
 """
 FETCH_APPROVAL = "SELECT approval FROM bodies WHERE task_id = :id"
 SET_APPROVAL = "UPDATE bodies SET approval = :approval WHERE task_id = :id"
 TRUSTS = "SELECT trust FROM bodies WHERE {among:task_id:ids} ORDER BY task_id"
 FETCH_LOCKED = f"SELECT {TASK} FROM tasks WHERE id = :id {{lock}}"
-FETCH_LEASE = f"SELECT lease_hash, {TASK} FROM tasks WHERE id = :id {{lock}}"
+FETCH_LEASE = f"""
+SELECT lease_hash, EXISTS (SELECT 1 FROM reservations WHERE task_id = :id),
+       EXISTS (SELECT 1 FROM gates WHERE closed_until IS NOT NULL), {TASK}
+  FROM tasks WHERE id = :id {{lock}}
+"""
 
 NEXT_INSTANTS = """
 SELECT
   (SELECT min(run_at) FROM tasks
     WHERE status = 'pending' AND reason IN ('scheduled', 'retry', 'snooze', 'quota') AND run_at > 0),
-  (SELECT min(lease_expires_at) FROM tasks WHERE status = 'in_progress')
+  (SELECT min(lease_expires_at) FROM tasks WHERE status = 'in_progress'),
+  (SELECT min(due_again_at) FROM unpaid WHERE due_again_at IS NOT NULL),
+  EXISTS (SELECT 1 FROM gates WHERE closed_until IS NOT NULL)
 """
 
 DUE = f"""
@@ -88,6 +97,29 @@ TAKE_ONE = (
               WHERE id = :id AND status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused')
               {lock}"""
 )
+
+TAKE_ANY_PASSING = _TAKE % "{passing:any:any}"
+TAKE_FROM_QUEUES_PASSING = _TAKE % "{passing:any:named}"
+TAKE_OF_TYPES_PASSING = _TAKE % "{passing:task_type:any}"
+TAKE_OF_TYPES_FROM_QUEUES_PASSING = _TAKE % "{passing:task_type:named}"
+TAKE_FOR_EXECUTORS_PASSING = _TAKE % "{passing:executor:any}"
+TAKE_FOR_EXECUTORS_FROM_QUEUES_PASSING = _TAKE % "{passing:executor:named}"
+TAKE_ONE_PASSING = (
+    _TAKE
+    % """SELECT id FROM tasks
+              WHERE id = :id AND status = 'ready' AND queue IN (SELECT name FROM queues WHERE state <> 'paused')
+                AND (NOT {among:executor:closed} OR id IN (SELECT task_id FROM gate_passes))
+              {lock}"""
+)
+
+REFUSE = f"""
+UPDATE tasks
+   SET status = :status, reason = :reason, run_at = :run_at, sort_at = :sort_at, question = :question,
+       attempt = attempt - 1, worker = NULL, lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL,
+       claim_id = NULL, claimed_at = NULL, confirmed = 0
+ WHERE id = :id AND status = 'in_progress' AND attempt = :attempt AND seq = :seq
+RETURNING {TASK}
+"""
 
 MOVE = f"""
 UPDATE tasks
@@ -200,6 +232,7 @@ REWRITE_BODY = """
 UPDATE bodies
    SET instructions = :instructions, params = :params, sop = :sop, template = :template, variables = :variables,
        output = :output, outputs = :outputs, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
+       budget = :budget,
        on_dependency_failure = :on_dependency_failure, notify = :notify, plan = :plan, metadata = :metadata,
        requested_by = :requested_by, trust = :trust, rights = :rights
  WHERE task_id = :task_id
@@ -207,11 +240,39 @@ UPDATE bodies
 UNTAG = "DELETE FROM task_tags WHERE task_id = :task_id"
 
 MICROS = 1_000_000
+NO_DAY = -1
+
+
+class Order(NamedTuple):
+    """What a task asks for, whether it depends on others, its approval, and whether a budget of the day is used up."""
+
+    body: Body
+    has_inputs: bool
+    approval: str | None
+    is_used_up: bool
+
+
+class Leased(NamedTuple):
+    """A task with the hash of its lease; whether money is set aside for it, and whether any gate is closed."""
+
+    lease_hash: str | None
+    is_reserved: bool
+    is_gated: bool
+    task: Task
+
+
+class Instants(NamedTuple):
+    """When the next pending task falls due, the next lease runs out, a held one may be paid; if a gate is closed."""
+
+    due_at: int | None
+    expires_at: int | None
+    payable_at: int | None
+    is_gated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """What a claim asks for; empty lists mean any."""
+    """What a claim asks for; empty lists mean any. What `closed` executors do is left but for tasks with a pass."""
 
     principal: str
     worker: str | None
@@ -222,6 +283,7 @@ class Taking:
     lease_seconds: int
     first_seconds: int
     claim_id: str | None
+    closed: tuple[str, ...] = ()
 
 
 def insert(
@@ -279,10 +341,10 @@ def fetch_locked(transaction: Transaction, task_id: int) -> Task | None:
     return None if row is None else as_task(row)
 
 
-def fetch_with_lease(transaction: Transaction, task_id: int) -> tuple[str | None, Task] | None:
-    """Return the hash of the lease that is valid now, and the task."""
+def fetch_with_lease(transaction: Transaction, task_id: int) -> Leased | None:
+    """Return a task with the hash of the lease that is valid now."""
     row = transaction.first(FETCH_LEASE, {"id": task_id})
-    return None if row is None else (row[0], as_task(row[1:]))
+    return None if row is None else Leased(row[0], bool(row[1]), bool(row[2]), as_task(row[3:]))
 
 
 def fetch_body(transaction: Transaction, task_id: int) -> Body:
@@ -291,10 +353,12 @@ def fetch_body(transaction: Transaction, task_id: int) -> Body:
     return Body() if row is None else as_body(row)
 
 
-def fetch_order(transaction: Transaction, task_id: int) -> tuple[Body, bool, str | None]:
-    """Return what a task asks for, whether it depended on others, and its approval."""
-    row = transaction.first(FETCH_ORDER, {"id": task_id})
-    return (Body(), False, None) if row is None else (as_body(row[2:]), bool(row[0]), row[1])
+def fetch_order(transaction: Transaction, task_id: int, today: int = NO_DAY) -> Order:
+    """Return what a task asks for; with the number of the day, also whether a budget of it is used up."""
+    row = transaction.first(FETCH_ORDER, {"id": task_id, "today": today})
+    if row is None:
+        return Order(Body(), has_inputs=False, approval=None, is_used_up=False)
+    return Order(as_body(row[3:]), bool(row[0]), row[1], bool(row[2]))
 
 
 def fetch_approval(transaction: Transaction, task_id: int) -> str | None:
@@ -313,11 +377,11 @@ def trusts(transaction: Transaction, ids: tuple[int, ...]) -> list[str | None]:
     return [row[0] for row in transaction.all(TRUSTS, {"ids": ids})] if ids else []
 
 
-def next_instants(transaction: Transaction) -> tuple[int | None, int | None]:
-    """Return when the next pending task falls due and when the next lease runs out."""
+def next_instants(transaction: Transaction) -> Instants:
+    """Return when the clock asks for something next."""
     row = transaction.first(NEXT_INSTANTS)
-    assert row is not None  # noqa: S101 - a SELECT of two sub-selects has one row
-    return row[0], row[1]
+    assert row is not None  # noqa: S101 - a SELECT of sub-selects has one row
+    return Instants(row[0], row[1], row[2], bool(row[3]))
 
 
 def due(transaction: Transaction, limit: int) -> list[Task]:
@@ -341,8 +405,10 @@ def take(transaction: Transaction, taking: Taking, lease_hash: str) -> Task | No
         "claim_id": taking.claim_id,
     }
     if taking.task_id is not None:
-        row = transaction.first(TAKE_ONE, {**params, "id": taking.task_id})
+        statement = TAKE_ONE_PASSING if taking.closed else TAKE_ONE
+        row = transaction.first(statement, {**params, "id": taking.task_id, "closed": taking.closed})
         return None if row is None else as_task(row)
+    params["closed"] = taking.closed
     params["queues"] = taking.queues
     params["wanted"] = taking.types or taking.executors
     row = transaction.first(_take_statement(taking), params)
@@ -350,11 +416,27 @@ def take(transaction: Transaction, taking: Taking, lease_hash: str) -> Task | No
 
 
 def _take_statement(taking: Taking) -> str:
+    if taking.closed:
+        return _take_passing(taking)
     if taking.types:
         return TAKE_OF_TYPES_FROM_QUEUES if taking.queues else TAKE_OF_TYPES
     if taking.executors:
         return TAKE_FOR_EXECUTORS_FROM_QUEUES if taking.queues else TAKE_FOR_EXECUTORS
     return TAKE_FROM_QUEUES if taking.queues else TAKE_ANY
+
+
+def _take_passing(taking: Taking) -> str:
+    if taking.types:
+        return TAKE_OF_TYPES_FROM_QUEUES_PASSING if taking.queues else TAKE_OF_TYPES_PASSING
+    if taking.executors:
+        return TAKE_FOR_EXECUTORS_FROM_QUEUES_PASSING if taking.queues else TAKE_FOR_EXECUTORS_PASSING
+    return TAKE_FROM_QUEUES_PASSING if taking.queues else TAKE_ANY_PASSING
+
+
+def refuse(transaction: Transaction, task: Task, change: Change) -> Task | None:
+    """Undo the taking of a task by this very work: as far as anyone can tell it was never handed out."""
+    row = transaction.first(REFUSE, {**_values(transaction, task, change), "attempt": task.attempt, "seq": task.seq})
+    return None if row is None else as_task(row)
 
 
 def move(transaction: Transaction, task: Task, change: Change) -> Task | None:

@@ -6,9 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp import budgets
 from taskqueue_mcp import cron as crons
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.budgets import Account
     from taskqueue_mcp.model import (
         Artifact,
         Attempt,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     )
     from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.store.attempts import LogChunk, Question
+    from taskqueue_mcp.store.gates import Gate
     from taskqueue_mcp.store.lists import QueueCount
     from taskqueue_mcp.store.principals import Token
     from taskqueue_mcp.taskqueue import Claim, Detail
@@ -108,6 +111,11 @@ def body(found: Body) -> Json:
             view[key] = value
     if found.trust is not None:
         view["trust"] = found.trust
+    if found.budget is not None:
+        told = document(found.budget)
+        per_day = told.pop("per_day", {})
+        view |= {f"budget_{unit}": amount for unit, amount in told.items()}
+        view |= {f"budget_{unit}_per_day": amount for unit, amount in per_day.items()}
     if found.tags:
         view["tags"] = list(found.tags)
     return view
@@ -178,6 +186,8 @@ def log(found: LogChunk) -> Json:
 def detail(found: Detail) -> Json:
     """Return a task whole."""
     view = {**task(found.task), **body(found.body)}
+    if found.budgets:
+        view["budget"] = spending(found.budgets)
     if found.depends_on:
         view["depends_on"] = [name(other) for other in found.depends_on]
     if found.result_data is not None:
@@ -225,6 +235,10 @@ def claim(found: Claim) -> Json:
     view["task"]["due_date"] = crons.local_text(due, found.zone)[:10]
     view["task"]["zone"] = found.zone
     view["task"]["idempotency_key"] = f"{name(found.task.id)}:{found.task.attempt}"
+    if found.budget:
+        view["task"]["budget"] = budgets.in_units(found.budget)
+        if "usd" in found.budget:
+            view["task"]["budget_usd"] = view["task"]["budget"]["usd"]
     if found.questions:
         view["answers"] = [question(each) for each in found.questions]
     if found.redelivered:
@@ -278,6 +292,51 @@ def template(found: Template) -> Json:
 def queue(found: QueueCount) -> Json:
     """Return a queue with its counts."""
     return {"name": found.name, "state": found.state, "open_tasks": found.open_tasks, "counts": found.counts}
+
+
+def gate(found: Gate) -> Json:
+    """Return the gate of an account."""
+    view: Json = {
+        "account": found.account,
+        "executor": found.executor,
+        "state": "open" if found.closed_until is None else "closed",
+        "waits": found.waits,
+    }
+    if found.closed_until is not None:
+        view["closed_at"], view["closed_until"] = instant(found.closed_at), instant(found.closed_until)
+        for key in ("reason", "probe"):
+            value = getattr(found, key)
+            if value:
+                view["tried_by" if key == "probe" else key] = value
+    return view
+
+
+def account(found: Account) -> Json:
+    """Return what may be spent, was spent and is set aside; a ceiling with what persons have added to it."""
+    view: Json = {"scope": found.scope}
+    if found.name:
+        view["name"] = name(int(found.name)) if found.scope == "task" else found.name
+    view |= {
+        "unit": found.unit,
+        "spent": found.spent / budgets.ONE,
+        "reserved": found.reserved / budgets.ONE,
+        "ceiling": None if found.ceiling is None else found.allowed / budgets.ONE,
+    }
+    if found.asked_task is not None:
+        view["asked"] = name(found.asked_task)
+    return view
+
+
+def spending(found: tuple[Account, ...]) -> Json:
+    """Return the accounts of a task by unit: `{"usd": {"ceiling", "spent", "reserved"}}`."""
+    return {
+        each.unit: {
+            "ceiling": each.allowed / budgets.ONE,
+            "spent": each.spent / budgets.ONE,
+            "reserved": each.reserved / budgets.ONE,
+        }
+        for each in found
+    }
 
 
 def procedure(found: Procedure) -> Json:

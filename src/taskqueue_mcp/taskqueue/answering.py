@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import InvalidInput, WrongStatus
-from taskqueue_mcp.model import FINAL, Status, Task
-from taskqueue_mcp.store import attempts, tasks
-from taskqueue_mcp.taskqueue import approving, moving, rights, scheduling
+from taskqueue_mcp.model import FINAL, Reason, Status, Task
+from taskqueue_mcp.store import attempts, spending, tasks
+from taskqueue_mcp.taskqueue import approving, gating, moving, paying, rights, scheduling
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
@@ -36,6 +36,9 @@ def answer(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
         return _retry(transaction, rules, caller, task_id, said)
     schedule = None if action != "run_now" else scheduling.standing_for(transaction, moving.fetch(transaction, task_id))
     task = moving.locked(transaction, task_id)
+    if task.reason is Reason.BUDGET and action in {"reject", "answer"}:
+        approving.check_impartial(transaction, rules, caller, task)
+        return paying.decide(transaction, caller, task, action, said)
     match action:
         case "reject":
             change = lifecycle.reject(task, said)
@@ -54,6 +57,7 @@ def answer(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
                     f"T-{task.id} stands for the next run of schedule {schedule.name!r}; "
                     "use manage_schedule with action run_now for a run of its own"
                 )
+    _let_try(transaction, task, action)
     if action in {"reject", "answer"}:
         attempts.answer(transaction, task.id, said or action, caller.name)
     return moving.move(transaction, task, change, kind, caller.name, {"answer": said} if said else None)
@@ -63,6 +67,9 @@ def _approve(transaction: Transaction, rules: Rules, caller: Caller, task_id: in
     """Let a task run as the open question shows it; where that has changed meanwhile, ask anew."""
     approving.lock_schedule(transaction, task_id)
     task = moving.locked(transaction, task_id)
+    if task.reason is Reason.BUDGET:
+        approving.check_impartial(transaction, rules, caller, task)
+        return paying.decide(transaction, caller, task, "approve", said)
     change = lifecycle.approve(task)
     approving.check_impartial(transaction, rules, caller, task)
     changed = approving.lapsed(transaction, rules, task)
@@ -97,6 +104,13 @@ def cancel(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
     if schedule is not None:
         scheduling.skip_cancelled(transaction, rules, schedule, after, caller.name)
     return after
+
+
+def _let_try(transaction: Transaction, task: Task, action: str) -> None:
+    """A task that waits for a usage limit, and that a person wants to go on, passes the gate once."""
+    if action in {"answer", "run_now"} and (task.reason is Reason.QUOTA or lifecycle.is_about_quota(task)):
+        spending.let_go(transaction, task.id)
+        gating.let_through(transaction, task)
 
 
 def _recount(transaction: Transaction, task: Task) -> Task:

@@ -93,7 +93,7 @@ def pending(
 
 def hold(transaction: Transaction, rules: Rules, task: Task) -> Task | None:
     """Let a task that is about to become ready wait for a person instead; None where it need not."""
-    body, _, approval = tasks.fetch_order(transaction, task.id)
+    body, _, approval, _ = tasks.fetch_order(transaction, task.id)
     if not is_needed(rules, task.executor, task.task_type, body.trust, wanted=approval is not None):
         return None
     asked = pending(transaction, rules, task, body, approval, pinning.pin(rules, body))
@@ -156,7 +156,7 @@ def check_impartial(transaction: Transaction, rules: Rules, caller: Caller, task
 
 
 def _shown(body: Body) -> list[tuple[str, Any]]:
-    names = ("instructions", "params", "variables", "output", "plan", "budget_usd", "timeout_seconds")
+    names = ("instructions", "params", "variables", "output", "plan", "budget_usd", "budget", "timeout_seconds")
     return [(name, getattr(body, name)) for name in names if getattr(body, name)]
 
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from taskqueue_mcp import checks, leases
+from taskqueue_mcp import budgets, checks, leases
+from taskqueue_mcp.budgets import Shortage
 from taskqueue_mcp.errors import InvalidInput, WrongStatus
 from taskqueue_mcp.model import Attempt, Body, Status, Task
 from taskqueue_mcp.store import attempts, events, schedules, tasks
 from taskqueue_mcp.store.tasks import Taking
-from taskqueue_mcp.taskqueue import approving, moving, pinning, promoting
+from taskqueue_mcp.taskqueue import accounting, approving, gating, moving, paying, pinning, promoting
 from taskqueue_mcp.taskqueue.pinning import FollowedProcedure
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.budgets import Amounts
     from taskqueue_mcp.model import Caller
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.store.attempts import Question
+    from taskqueue_mcp.taskqueue.gating import Door
     from taskqueue_mcp.taskqueue.rules import Rules
 
 UNREADABLE = "it could not be read when this attempt began"
 EXECUTOR = "executor:"
 """A `task_types` entry with this prefix names an executor instead of a type."""
-MOST_HELD = 20
-"""How many tasks one claim passes by that have to be approved first."""
+MOST_HELD = 50
+"""How many tasks one transaction passes by that have to be approved first, or cannot be paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,19 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A task that was ready and waits for a person after all."""
+    """A task that was ready and waits after all, for a person or for money; `why` is for who asked for it by its id."""
 
     task: Task
+    why: str = ""
+
+
+class More(Enum):
+    """Some tasks were held and there may be others: claim again."""
+
+    MORE = "more"
+
+
+MORE = More.MORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +80,15 @@ class Claim:
     earlier: tuple[Attempt, ...] = field(default=())
     inputs: tuple[Input, ...] = field(default=())
     questions: tuple[Question, ...] = field(default=())
+    budget: Amounts = field(default_factory=dict)
+    """What is set aside for this attempt, in each unit that it has a ceiling in."""
 
 
-def claim(transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest) -> Claim | None:
+def claim(transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest) -> Claim | Held | More | None:
     """Hand out the first ready task that fits, or None; time is made to pass first.
+
+    Tasks that have to wait after all are put aside; after many of them it is `MORE`: claim again, in a transaction of
+    its own. When the task that was asked for by its id is one of them, that is the answer.
 
     Raises:
         InvalidInput: an argument is not what it must be.
@@ -80,19 +99,23 @@ def claim(transaction: Transaction, rules: Rules, caller: Caller, request: Claim
     again = _again(transaction, rules, caller, request)
     if again is not None:
         return again
+    door = gating.door(transaction, caller.name, taking.worker)
+    narrowed = gating.narrowed(taking, door)
+    if narrowed is None:
+        return None
     for _ in range(MOST_HELD):
-        took = _take(transaction, rules, caller, request, taking)
+        took = _take(transaction, rules, caller, request, narrowed, door)
         if not isinstance(took, Held):
             return took
         if taking.task_id is not None:
-            break
-    return None
+            return took if took.why else None
+    return MORE
 
 
 def _take(
-    transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest, taking: Taking
+    transaction: Transaction, rules: Rules, caller: Caller, request: ClaimRequest, taking: Taking, door: Door
 ) -> Claim | Held | None:
-    """Hand out the first ready task that fits, or let it wait for the approval that it needs and has not."""
+    """Hand out the first ready task that fits, or let it wait for the money or the approval that it needs."""
     salt = leases.new_salt()
     secret = leases.new_secret(taking.claim_id, salt)
     lease_hash = leases.digest(secret)
@@ -104,8 +127,14 @@ def _take(
         found = moving.locked(transaction, taking.task_id)  # others may just have made it ready
         task = tasks.take(transaction, taking, lease_hash)
         if task is None:
-            raise _not_claimable(found)
-    body, depends, approval = tasks.fetch_order(transaction, task.id)
+            raise _not_claimable(found, gating.why_closed(transaction, found, door))
+    body, depends, approval, is_used_up = tasks.fetch_order(transaction, task.id, accounting.today(transaction, rules))
+    is_ours = bool(taking.executors)
+    budget = accounting.reserve(transaction, rules, task, body, by_executor=is_ours, is_used_up=is_used_up)
+    if isinstance(budget, Shortage):
+        why = f"T-{task.id} cannot be paid for now: {budgets.question(budget, f'T-{task.id}')}"
+        return Held(paying.hold(transaction, rules, task, budget), why)
+    gating.passed(transaction, rules, door, task)
     procedure = pinning.pin(rules, body)
     pinned = None
     if procedure is not None and procedure.sha256 is not None and procedure.text is not None:
@@ -119,7 +148,7 @@ def _take(
         return Held(approving.ask(transaction, task, asked, "what would run was not approved"))
     lease = leases.write(task.id, task.attempt, secret)
     inputs = _inputs(transaction, task) if depends else ()
-    return _handed(transaction, rules, task, body, lease, procedure, inputs, redelivered=False)
+    return _handed(transaction, rules, task, body, lease, procedure, inputs, budget, redelivered=False)
 
 
 def _taking(rules: Rules, caller: Caller, request: ClaimRequest) -> Taking:
@@ -184,18 +213,20 @@ def _hand_out_again(transaction: Transaction, rules: Rules, task: Task, lease: s
         kept = attempts.procedure_text(transaction, current.procedure_hash)
         if kept is not None:
             procedure = FollowedProcedure(kept[0], current.procedure_hash, kept[1])
-    return _handed(transaction, rules, task, body, lease, procedure, _inputs(transaction, task), redelivered=True)
+    budget = accounting.set_aside_for(transaction, task)
+    inputs = _inputs(transaction, task)
+    return _handed(transaction, rules, task, body, lease, procedure, inputs, budget, redelivered=True)
 
 
 def _handed(
     transaction: Transaction, rules: Rules, task: Task, body: Body, lease: str, procedure: FollowedProcedure | None,
-    inputs: tuple[Input, ...], *, redelivered: bool,
+    inputs: tuple[Input, ...], budget: Amounts, *, redelivered: bool,
 ) -> Claim:  # fmt: skip
     schedule = None if task.schedule_id is None else schedules.by_id(transaction, task.schedule_id)
     zone = rules.zone if schedule is None else schedule.timezone
     earlier = attempts.of_task(transaction, task.id)[:-1] if task.attempt > 1 else []
     asked = attempts.questions(transaction, task.id) if task.attempt > 1 else []
-    return Claim(task, body, lease, zone, redelivered, procedure, tuple(earlier), inputs, tuple(asked))
+    return Claim(task, body, lease, zone, redelivered, procedure, tuple(earlier), inputs, tuple(asked), budget)
 
 
 def _inputs(transaction: Transaction, task: Task) -> tuple[Input, ...]:
@@ -205,7 +236,9 @@ def _inputs(transaction: Transaction, task: Task) -> tuple[Input, ...]:
     )
 
 
-def _not_claimable(task: Task) -> WrongStatus:
+def _not_claimable(task: Task, why_closed: str | None) -> WrongStatus:
+    if task.status is Status.READY and why_closed is not None:
+        return WrongStatus(why_closed, status="gated")
     reason = f" ({task.reason})" if task.reason else ""
     if task.status is Status.READY:
         return WrongStatus(

@@ -69,6 +69,10 @@ def create(
     if before is not None:
         return before
     merged = merging.merge(transaction, rules, new.wanted, new.requested_by)
+    if schedule is None and merged.body.budget is not None and "per_day" in merged.body.budget:
+        raise InvalidInput(
+            "options: a budget per day is that of a schedule; give it to schedule_task, or this task its budget_usd"
+        )
     now = transaction.now
     run_at = now if new.run_at is None else checks.instant("run_at", new.run_at, rules.zone, now)
     depends_on, blockers = _dependencies(transaction, rules, new, merged)

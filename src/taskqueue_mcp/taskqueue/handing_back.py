@@ -8,7 +8,7 @@ from taskqueue_mcp import lifecycle
 from taskqueue_mcp.errors import WrongStatus
 from taskqueue_mcp.model import Returned, Status
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import moving
+from taskqueue_mcp.taskqueue import accounting, moving
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Task
@@ -28,6 +28,7 @@ def hand_back(transaction: Transaction, task: Task) -> Task:
     if after is None:
         raise WrongStatus(f"T-{task.id} is not held any more")
     attempts.end(transaction, task.id, task.attempt, "released", error=WHY)
+    accounting.lose(transaction, task, after)
     kind = "asked" if after.status is Status.WAITING else "released"
     events.record(transaction, after, kind, events.SYSTEM, {"why": WHY})
     return moving.follow(transaction, task, after)

@@ -24,6 +24,10 @@ class Held:
 
     task: Task
     lease: Lease
+    is_reserved: bool = False
+    """Whether money is set aside for it."""
+    is_gated: bool = False
+    """Whether the gate of any account is closed."""
 
 
 def held(transaction: Transaction, caller: Caller, text: str) -> Held:
@@ -36,7 +40,7 @@ def held(transaction: Transaction, caller: Caller, text: str) -> Held:
     found = tasks.fetch_with_lease(transaction, lease.task_id)
     if found is None:
         raise NotFound(f"there is no task T-{lease.task_id}; the lease is not one of this queue")
-    lease_hash, task = found
+    lease_hash, is_reserved, is_gated, task = found
     if (
         task.status is Status.IN_PROGRESS
         and task.attempt == lease.attempt
@@ -44,7 +48,7 @@ def held(transaction: Transaction, caller: Caller, text: str) -> Held:
         and lease_hash is not None
         and hmac.compare_digest(lease_hash, lease.hash)
     ):
-        return Held(task, lease)
+        return Held(task, lease, is_reserved, is_gated)
     raise lost(transaction, caller, lease, task)
 
 

@@ -26,6 +26,7 @@ class Limits:
     missed_runs: int = 24
     longest_lease_seconds: int = 86_400
     longest_wait_seconds: int = 50
+    quota_days: float = 7.0
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks
@@ -14,7 +15,7 @@ from taskqueue_mcp.outputs import expectations
 from taskqueue_mcp.store import templates as template_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from taskqueue_mcp.outputs.expectations import Expectation
     from taskqueue_mcp.procedures.parsing import Output
@@ -249,6 +250,7 @@ def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> 
         outputs=_written("outputs", expectations.write(options.outputs), limits),
         timeout_seconds=options.timeout_seconds,
         budget_usd=options.budget_usd,
+        budget=_written("budget", options.budget(), limits),
         on_dependency_failure=options.on_dependency_failure,
         notify=_written("notify", options.notify, limits),
         plan=options.plan,
@@ -288,6 +290,11 @@ class Options:
     output: dict[str, Any] | None = None
     outputs: tuple[Expectation, ...] = ()
     budget_usd: float | None = None
+    budget_turns: float | None = None
+    budget_minutes: float | None = None
+    budget_usd_per_day: float | None = None
+    budget_turns_per_day: float | None = None
+    budget_minutes_per_day: float | None = None
     timeout_seconds: int | None = None
     max_attempts: int | None = None
     serial_key: str | None = None
@@ -296,8 +303,21 @@ class Options:
     plan: str | None = None
     metadata: Any = None
 
+    def budget(self) -> dict[str, Any]:
+        """Return the ceilings beside `budget_usd`: of a run in turns and minutes, of a schedule's day in each unit."""
+        run = {"turns": self.budget_turns, "minutes": self.budget_minutes}
+        day = {
+            "usd": self.budget_usd_per_day,
+            "turns": self.budget_turns_per_day,
+            "minutes": self.budget_minutes_per_day,
+        }
+        found: dict[str, Any] = {unit: amount for unit, amount in run.items() if amount is not None}
+        per_day = {unit: amount for unit, amount in day.items() if amount is not None}
+        return {**found, "per_day": per_day} if per_day else found
+
 
 OPTIONS = frozenset(field.name for field in fields(Options))
+BUDGETS = frozenset(name for name in OPTIONS if name.startswith("budget_"))
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -316,7 +336,9 @@ def _options(given: dict[str, Any]) -> Options:
     for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
         if key in options:
             options[key] = _whole(f"options.{key}", options[key], least, most)
-    for key, read in (("budget_usd", _money), ("output", _output), ("outputs", _outputs)):
+    readers: dict[str, Callable[[Any], Any]] = {"output": _output, "outputs": _outputs}
+    readers |= {key: partial(_amount, f"options.{key}") for key in sorted(BUDGETS)}
+    for key, read in readers.items():
         if key in options:
             options[key] = read(options[key])
     return Options(**options)
@@ -338,13 +360,14 @@ def _whole(name: str, value: Any, least: int, most: int) -> int:
     return number
 
 
-def _money(value: Any) -> float:
+def _amount(name: str, value: Any) -> float:
     try:
         amount = float(value)
     except (TypeError, ValueError):
         amount = -1.0
     if not 0 < amount < MOST_MONEY:
-        raise InvalidInput("options.budget_usd: must be an amount in US dollars above 0")
+        what = "in US dollars " if "usd" in name else ""
+        raise InvalidInput(f"{name}: must be an amount {what}above 0")
     return amount
 
 

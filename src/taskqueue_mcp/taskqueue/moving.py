@@ -9,6 +9,7 @@ from taskqueue_mcp.errors import NotFound, WrongStatus
 from taskqueue_mcp.lifecycle import Change
 from taskqueue_mcp.model import FINAL, Reason, Status, Task
 from taskqueue_mcp.store import attempts, events, queues, tasks
+from taskqueue_mcp.taskqueue import accounting
 
 if TYPE_CHECKING:
     from taskqueue_mcp.store import Transaction
@@ -54,6 +55,7 @@ def move(
         raise WrongStatus(f"T-{task.id} has moved on meanwhile; look at it again with get_task")
     if task.status is Status.IN_PROGRESS:
         attempts.end(transaction, task.id, task.attempt, _ending(task, kind), error=change.error)
+        accounting.lose(transaction, task, after)
     events.record(transaction, after, kind, principal, data)
     return follow(transaction, task, after)
 
@@ -61,7 +63,8 @@ def move(
 def follow(transaction: Transaction, before: Task, after: Task) -> Task:
     """Do what a written transition entails and return the task as it stands then."""
     if after.status is Status.WAITING and after.question is not None and after.reason is not Reason.APPROVAL:
-        attempts.ask(transaction, after, "question", after.question)
+        kind = "budget" if after.reason is Reason.BUDGET else "question"
+        attempts.ask(transaction, after, kind, after.question)
     if after.serial_key is not None and before.status in IN_THE_WAY and after.status not in IN_THE_WAY:
         head = tasks.next_in_line(transaction, after.serial_key)
         if head is not None:

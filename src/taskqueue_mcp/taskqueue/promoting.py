@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskqueue_mcp import lifecycle
 from taskqueue_mcp.store import events, schedules, tasks
-from taskqueue_mcp.taskqueue import firing, moving
+from taskqueue_mcp.taskqueue import firing, gating, moving, paying
 
 if TYPE_CHECKING:
     from taskqueue_mcp.store import Transaction
@@ -18,10 +18,14 @@ PROMOTED = "promoted"
 
 def promote(transaction: Transaction, rules: Rules) -> int:
     """Do what the clock asks for, at most `BATCH` of each kind; return how many tasks moved."""
-    due_at, expires_at = tasks.next_instants(transaction)
+    due_at, expires_at, payable_at, is_gated = tasks.next_instants(transaction)
+    if is_gated:
+        transaction.marks.add(gating.GATED)
     moved = 0
     if expires_at is not None and expires_at < transaction.now:
         moved += reap(transaction, rules)
+    if payable_at is not None and payable_at <= transaction.now:
+        moved += paying.ripen(transaction, BATCH)
     if due_at is not None and due_at <= transaction.now:
         moved += ripen(transaction, rules)
     return moved

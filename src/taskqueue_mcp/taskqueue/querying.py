@@ -12,9 +12,10 @@ from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.model import Status
 from taskqueue_mcp.store import attempts, events, lists, tasks
-from taskqueue_mcp.taskqueue import moving
+from taskqueue_mcp.taskqueue import accounting, moving
 
 if TYPE_CHECKING:
+    from taskqueue_mcp.budgets import Account
     from taskqueue_mcp.model import Artifact, Attempt, Body, Event, Task
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.store.attempts import LogChunk, Question
@@ -43,6 +44,8 @@ class Detail:
     artifacts: tuple[Artifact, ...]
     depends_on: tuple[int, ...]
     result_data: str | None
+    budgets: tuple[Account, ...] = ()
+    """What it may spend, has spent and has set aside, in each unit that it has a ceiling in."""
 
 
 def detail(transaction: Transaction, task_id: int) -> Detail:
@@ -59,6 +62,7 @@ def detail(transaction: Transaction, task_id: int) -> Detail:
         tuple(attempts.artifacts(transaction, task_id)),
         tuple(tasks.depends_on(transaction, task_id)),
         attempts.last_result(transaction, task_id),
+        tuple(accounting.accounts_of(transaction, task_id)),
     )
 
 

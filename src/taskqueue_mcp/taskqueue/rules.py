@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence  # noqa: TC003 - types o
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from taskqueue_mcp.budgets import Budgets
 from taskqueue_mcp.model import Trust
 from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: TC001 - types of public fields
 from taskqueue_mcp.procedures.folder import ProcedureFolder  # noqa: TC001 - the same
-from taskqueue_mcp.retries import Backoff
+from taskqueue_mcp.retries import Backoff, Reopening
 from taskqueue_mcp.taskqueue.limits import Limits
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Rules:
     checks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
+    reopening: Reopening = field(default_factory=Reopening)
+    budgets: Budgets = field(default_factory=Budgets)
     zone: str = "UTC"
     executor_of_type: dict[str, str] = field(default_factory=lambda: dict(EXECUTOR_OF_TYPE))
     executors: Catalogue | None = None

@@ -8,16 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from taskqueue_mcp import checks
-from taskqueue_mcp.errors import Busy, Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError
+from taskqueue_mcp.errors import Busy, Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError, WrongStatus
 from taskqueue_mcp.model import FINAL, Caller, Event, Scope, Status, Task, Template
-from taskqueue_mcp.store import attempts, keeping, lists, schedules
+from taskqueue_mcp.store import attempts, gates, keeping, lists, schedules
 from taskqueue_mcp.store import tasks as task_store
 from taskqueue_mcp.store import templates as template_store
 from taskqueue_mcp.taskqueue import (
     answering,
     claiming,
     creating,
+    gating,
     moving,
+    paying,
     promoting,
     querying,
     scheduling,
@@ -31,10 +33,12 @@ from taskqueue_mcp.taskqueue.waiting import ANY, Waiters
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from taskqueue_mcp.budgets import Account
     from taskqueue_mcp.model import Micros, Occurrence, Schedule
     from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.store import Database, Transaction
     from taskqueue_mcp.store.attempts import LogChunk
+    from taskqueue_mcp.store.gates import Gate
     from taskqueue_mcp.store.lists import Filter, QueueCount
     from taskqueue_mcp.taskqueue.claiming import Claim, ClaimRequest
     from taskqueue_mcp.taskqueue.creating import Created, NewTask
@@ -182,10 +186,14 @@ class TaskQueue:
             InvalidInput, NotFound, WrongStatus, Forbidden: nothing was changed.
         """
         self._needs(caller, Scope.WORK)
-        claim = await self._write(partial(claiming.claim, rules=self.rules, caller=caller, request=request))
-        if claim is not None and claim.task.expects:
-            await self._looks.note_baseline(claim)
-        return claim
+        work = partial(claiming.claim, rules=self.rules, caller=caller, request=request)
+        while (found := await self._write(work)) is claiming.MORE:  # noqa: ASYNC110 - it works, it does not wait
+            await asyncio.sleep(0)  # let calls in between the steps
+        if isinstance(found, claiming.Held):
+            raise WrongStatus(found.why, status=found.task.status.value)
+        if found is not None and found.task.expects:
+            await self._looks.note_baseline(found)
+        return found
 
     async def claim_when_ready(
         self,
@@ -385,6 +393,37 @@ class TaskQueue:
         checks.name("queue", name)
         await self._write(partial(templating.set_queue_state, caller=caller, name=name, state=state))
 
+    async def list_gates(self, caller: Caller) -> list[Gate]:
+        """Return the gate of every account that ever met a usage limit."""
+        self._needs(caller, *Scope)
+        return await self.database.read(gates.everything)
+
+    async def open_gate(self, caller: Caller, account: str, executor: str | None = None) -> list[Gate]:
+        """Open the gates of an account, before its usage limit is known to be over.
+
+        Raises:
+            NotFound: it has no closed gate.
+        """
+        self._needs(caller, Scope.ADMIN)
+        return await self._write(partial(gating.open_by_hand, caller=caller, account=account, executor=executor))
+
+    async def list_budgets(self, caller: Caller) -> list[Account]:
+        """Return what was spent and set aside today, by everything that has a ceiling for a day."""
+        self._needs(caller, *Scope)
+        return await self.database.read(partial(paying.of_today, rules=self.rules))
+
+    async def raise_budget(self, caller: Caller, scope: str, name: str, amount: float, unit: str = "usd") -> Account:
+        """Add to a ceiling: to today's (`day`, `queue`, `schedule`), or to that of a task.
+
+        Raises:
+            InvalidInput, NotFound: nothing was changed.
+        """
+        self._needs(caller, Scope.ADMIN)
+        work = partial(
+            paying.raise_by_hand, rules=self.rules, caller=caller, scope=scope, name=name, amount=amount, unit=unit
+        )
+        return await self._write(work)
+
     # --- time ------------------------------------------------------------------------------------------
 
     async def tick(self) -> int:
@@ -423,9 +462,9 @@ class TaskQueue:
 
     async def next_instant(self) -> Micros | None:
         """Return when the clock will ask for something next."""
-        due_at, expires_at = await self.database.read(task_store.next_instants)
+        due_at, expires_at, payable_at, _ = await self.database.read(task_store.next_instants)
         alarm_at = await self.database.read(schedules.next_alarm)
-        found = [instant for instant in (due_at, expires_at, alarm_at) if instant is not None]
+        found = [instant for instant in (due_at, expires_at, payable_at, alarm_at) if instant is not None]
         return min(found, default=None)
 
     def stop_looking(self) -> None:
@@ -475,9 +514,11 @@ class TaskQueue:
 
     @staticmethod
     def _is_due(transaction: Transaction) -> bool:
-        due_at, expires_at = task_store.next_instants(transaction)
-        return (due_at is not None and due_at <= transaction.now) or (
-            expires_at is not None and expires_at < transaction.now
+        due_at, expires_at, payable_at, _ = task_store.next_instants(transaction)
+        return (
+            (due_at is not None and due_at <= transaction.now)
+            or (expires_at is not None and expires_at < transaction.now)
+            or (payable_at is not None and payable_at <= transaction.now)
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp import checks, leases, lifecycle
+from taskqueue_mcp import budgets, checks, leases, lifecycle
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, LimitReached
 from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Rejected, Returned, Standing, Task
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import evidence, holding, moving
+from taskqueue_mcp.taskqueue import accounting, evidence, gating, holding, moving, paying
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
@@ -194,6 +194,7 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
     """
     news, log, question = _checked(rules.limits, update)
     usage = _usage(update.usage, rules.limits)
+    told = gating.as_usage(usage)
     try:
         held = holding.held(transaction, caller, update.lease)
     except LeaseLost:
@@ -221,9 +222,11 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
         attempts.log(transaction, after, log)
     if update.seq is not None or usage is not None:
         attempts.note_update(transaction, after, update.seq, usage)
-    if question is None:
+    is_over = bool(told) and _look_at_usage(transaction, rules, caller, held, after, told)
+    if question is None and not is_over:
         return Settled(after)
-    return _ask(transaction, caller, holding.Held(after, held.lease), question)
+    now_held = replace(held, task=after)
+    return _ask(transaction, rules, caller, now_held, question, told, is_over=is_over)
 
 
 def _checked(limits: Limits, update: Update) -> tuple[dict[str, Any], str | None, str | None]:
@@ -242,14 +245,39 @@ def _checked(limits: Limits, update: Update) -> tuple[dict[str, Any], str | None
     return {key: value for key, value in news.items() if value is not None}, log, question
 
 
-def _ask(transaction: Transaction, caller: Caller, held: holding.Held, question: str) -> Settled:
-    change = lifecycle.ask(held.task, question)
-    after = tasks.settle(transaction, held.task, change, held.lease.hash, caller.name)
+def _look_at_usage(
+    transaction: Transaction, rules: Rules, caller: Caller, held: holding.Held, task: Task, usage: dict[str, Any]
+) -> bool:
+    """Note what usage on the way means to the gate of its account and to its budget; True when that is used up."""
+    account = gating.note_account(transaction, caller, task, usage)
+    if held.is_gated and gating.shows_that_it_works(usage):
+        gating.worked(transaction, caller, task, account)
+    return accounting.report(transaction, rules, task, usage, is_reserved=held.is_reserved)
+
+
+def _ask(
+    transaction: Transaction, rules: Rules, caller: Caller, held: holding.Held, question: str | None,
+    usage: dict[str, Any], *, is_over: bool,
+) -> Settled:  # fmt: skip
+    """End an attempt with a question: the worker's own, or that of a budget that is used up, or both in one."""
+    task = held.task
+    is_reserved = held.is_reserved or bool(usage)
+    accounting.settle(transaction, rules, task, usage, is_reserved=is_reserved)
+    short = accounting.own_shortage(transaction, task) if is_over else None
+    asked = question or ""
+    if short is not None:
+        asked = " ".join(part for part in (question, budgets.question(short, f"T-{task.id}")) if part)
+    change = lifecycle.ask(task, asked, Reason.QUESTION if short is None else Reason.BUDGET)
+    after = tasks.settle(transaction, task, change, held.lease.hash, caller.name)
     if after is None:
-        raise holding.lost(transaction, caller, held.lease, held.task)
-    attempts.end(transaction, after.id, after.attempt, "question", settle_hash=leases.digest(question))
-    events.record(transaction, after, "asked", caller.name, {"question": question})
-    return Settled(moving.follow(transaction, held.task, after))
+        raise holding.lost(transaction, caller, held.lease, task)
+    settle_hash = None if question is None else leases.digest(question)
+    attempts.end(transaction, after.id, after.attempt, "question", settle_hash=settle_hash)
+    if short is None:
+        events.record(transaction, after, "asked", caller.name, {"question": asked})
+    else:
+        paying.note(transaction, after, short, None, task.run_at, asked=True)
+    return Settled(moving.follow(transaction, task, after))
 
 
 def _same_question(transaction: Transaction, caller: Caller, lease_text: str, question: str | None) -> Settled | None:
@@ -316,7 +344,8 @@ def _end(transaction: Transaction, rules: Rules, caller: Caller, held: holding.H
     task, lease = held.task, held.lease
     became, weighed = ending.became, ending.weighed
     delay = rules.backoff.delay(task.failures + 1, rules.chance())
-    change = lifecycle.settle(task, became, transaction.now, delay)
+    longest = round(rules.limits.quota_days * 24 * lifecycle.HOUR)
+    change = lifecycle.settle(task, became, transaction.now, delay, longest)
     done = ending.outcome if isinstance(ending.outcome, Completed) else None
     is_done = done is not None and became is done
     after = tasks.settle(
@@ -328,6 +357,11 @@ def _end(transaction: Transaction, rules: Rules, caller: Caller, held: holding.H
     if after is None:
         raise holding.lost(transaction, caller, lease, task)
     error = getattr(became, "error", None) or getattr(became, "why", None)
+    usage = gating.as_usage(ending.usage)
+    if usage or held.is_reserved:
+        usage = accounting.settle(transaction, rules, task, usage, is_reserved=held.is_reserved)
+    if usage or held.is_gated or ending.word == "quota":
+        gating.ended(transaction, rules, caller, task, ending.outcome, usage, is_gated=held.is_gated)
     attempts.end(
         transaction, task.id, task.attempt, "failed" if isinstance(became, Rejected) else ending.word,
         settle_hash=ending.digest(),
@@ -335,7 +369,7 @@ def _end(transaction: Transaction, rules: Rules, caller: Caller, held: holding.H
         result_summary=done.summary if done else None,
         result_path=done.path if done else None,
         result_data=ending.result_data,
-        usage=ending.usage,
+        usage=attempts.as_usage(usage),
         verdict=weighed.document if weighed else None,
     )  # fmt: skip
     for artifact in weighed.files if weighed else ():

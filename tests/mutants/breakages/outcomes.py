@@ -66,7 +66,7 @@ MUTANTS = (
         (
             Edit(
                 "lifecycle.py",
-                "_change(task, Status.WAITING, Reason.QUESTION, question=question)",
+                "_change(task, Status.WAITING, reason, question=question)",
                 "_change(task, Status.PENDING, Reason.SNOOZE, question=question)",
                 "ask",
             ),

@@ -280,8 +280,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "store/dialect.py",
-                "head, reach='1', lock=PASSING",
-                "head, reach='1', lock=' FOR NO KEY UPDATE'",
+                'head, reach="1", after=passing, lock=PASSING',
+                'head, reach="1", after=passing, lock=" FOR NO KEY UPDATE"',
                 "_next_in_postgres",
             ),
         ),

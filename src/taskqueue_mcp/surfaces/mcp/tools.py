@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks, lifecycle
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.model import Status
+from taskqueue_mcp.model import Reason, Status
 from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.surfaces import views
 from taskqueue_mcp.surfaces.mcp import arguments as args
@@ -257,8 +257,11 @@ class Tools:
             given.extend_seconds, given.usage, given.seq,
         )  # fmt: skip
         settled = await self._queue.update(call.caller, update)
-        view: Json = {"task": views.task(settled.task), "stop": given.question is not None}
-        if given.question is not None:
+        is_over = settled.task.status is not Status.IN_PROGRESS
+        view: Json = {"task": views.task(settled.task), "stop": is_over}
+        if is_over and settled.task.reason is Reason.BUDGET:
+            view["note"] = "the budget is used up and a person was asked; your attempt is over, stop working on it"
+        elif is_over:
             view["note"] = "a person was asked; your attempt is over and the answer comes with a later claim"
         return view
 
