@@ -23,6 +23,7 @@ SUBJECTS = (
     "backlog",
     "millions",
     "millions_postgres",
+    "worker",
 )
 PEERS = ("peers_sqlite", "peers_postgres", "peers_wakeup", "peers_mcp")
 """Measured when they are named, each or as `peers`: they install what they compare with."""

@@ -35,7 +35,7 @@ from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.executors.sources.sqlite import SqliteFile
 from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Outcome, Reason, Returned
 from taskqueue_mcp.outputs.folder import OutputFolder
-from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, run_worker
+from taskqueue_mcp.worker import Connection, Options, Worker, over_http, over_stdio, over_wire, run_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -199,7 +199,7 @@ def hashed(text: str) -> str:
 
 def work(given: dict[str, Any]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    connect = over_http(given["url"], given["token"]) if "url" in given else over_stdio(given["stdio"])
+    connect = over_wire(given["url"], given["token"]) if "url" in given else over_stdio(given["stdio"])
     sources = {name: Path(path) for name, path in given.get("sources", {}).items()}
     shell = Shell(allow=["sh"], search_path=os.environ["PATH"])
     options: dict[str, Any] = {

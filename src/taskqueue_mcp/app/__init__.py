@@ -32,7 +32,7 @@ from taskqueue_mcp.taskqueue import Limits, Rules, TaskQueue
 from taskqueue_mcp.taskqueue.rules import EXECUTOR_OF_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from taskqueue_mcp.settings import Settings
     from taskqueue_mcp.store import Database
@@ -349,11 +349,21 @@ def run_worker(
     check_names({*means.concurrency_of, *means.stand_ins, *means.stand_ins.values()})
     registry = registry_of(settings, executors or tuple(means.executors))
     if server:
-        connect = worker.over_http(server, token or "")
+        connect = worker.over_wire(server, token or "")
     else:  # the URL may hold a password, and other users can read arguments
         connect = worker.over_stdio(_own_stdio(called), TASKQUEUE_DATABASE=settings.database)
     _log_to_stderr()
-    return asyncio.run(worker.run_worker(connect, registry, options))
+    with asyncio.Runner(loop_factory=_quick_loop()) as runner:
+        return runner.run(worker.run_worker(connect, registry, options))
+
+
+def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's where that is installed; None means asyncio's own."""
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - Windows is without it
+    except ImportError:
+        return None
+    return new_event_loop
 
 
 def _own_stdio(name: str) -> list[str]:

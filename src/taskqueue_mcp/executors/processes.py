@@ -98,6 +98,14 @@ async def _until_over(process: Popen[bytes], stop: anyio.Event, seconds: float) 
 
 async def _exited(process: Popen[bytes]) -> None:
     """Return once the process is over, leaving it unreaped: until then nobody else can get its number."""
+    if hasattr(os, "pidfd_open"):  # no thread is needed where a process can be waited for like a socket
+        with suppress(OSError):
+            held = os.pidfd_open(process.pid)
+            try:
+                await anyio.wait_readable(held)
+            finally:
+                os.close(held)
+            return
 
     def wait() -> None:
         if hasattr(os, "waitid"):

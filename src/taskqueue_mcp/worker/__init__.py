@@ -1,7 +1,7 @@
 """The worker: claims tasks over MCP like any other client, has an executor carry them out, and settles them."""
 
-from taskqueue_mcp.worker.connection import Connect, Connection, over_http, over_stdio
+from taskqueue_mcp.worker.connection import Connect, Connection, over_http, over_stdio, over_wire
 from taskqueue_mcp.worker.loop import Worker, run_worker
 from taskqueue_mcp.worker.options import Options
 
-__all__ = ["Connect", "Connection", "Options", "Worker", "over_http", "over_stdio", "run_worker"]
+__all__ = ["Connect", "Connection", "Options", "Worker", "over_http", "over_stdio", "over_wire", "run_worker"]

@@ -14,28 +14,53 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import Implementation, TextContent
+from mcp.types import Implementation
 from pydantic import ValidationError
 
 from taskqueue_mcp import __version__, errors
 from taskqueue_mcp.retries import Backoff
+from taskqueue_mcp.worker import wire
+from taskqueue_mcp.worker.wire import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from mcp.types import CallToolResult
-
 log = logging.getLogger(__name__)
 
-Connect = Callable[[], AbstractAsyncContextManager[Client]]
+
+class Result(Protocol):
+    """What a tool answered."""
+
+    @property
+    def is_error(self) -> bool | None:
+        """Whether it is a refusal."""
+
+    @property
+    def structured_content(self) -> dict[str, Any] | None:
+        """The answer as JSON."""
+
+    @property
+    def content(self) -> Sequence[Any]:
+        """The answer for people."""
+
+
+class Caller(Protocol):
+    """Calls tools: the SDK's client, or our own over HTTP."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], *, read_timeout_seconds: float) -> Result:
+        """Call a tool."""
+
+
+Connect = Callable[[], AbstractAsyncContextManager[Caller]]
 """Opens a client; called again whenever the last one was lost."""
 
 PATIENCE: Final = 30.0
@@ -80,17 +105,13 @@ REFUSALS: Final = {
 }
 
 
-class Unreachable(OSError):
-    """Something answered, and it was not the queue."""
-
-
 class Connection:
     """A client that is there whenever the server is."""
 
     def __init__(self, connect: Connect, *, chance: Callable[[], float] = random.random) -> None:
         self._connect = connect
         self._chance = chance
-        self._client: Client | None = None
+        self._client: Caller | None = None
         self._arrived = anyio.Event()
         self._left = anyio.Event()
         self._why = ""
@@ -140,12 +161,12 @@ class Connection:
                 log.warning("the queue cannot take %s now (%r); asking again", tool, str(refusal))
             await anyio.sleep(ASKING_AGAIN.delay(refused, self._chance()) / MICROS)
 
-    async def _present(self) -> Client:
+    async def _present(self) -> Caller:
         while self._client is None:
             await self._arrived.wait()
         return self._client
 
-    def _arrive(self, client: Client) -> None:
+    def _arrive(self, client: Caller) -> None:
         self._client = client
         self._left = anyio.Event()
         self._arrived.set()
@@ -155,7 +176,7 @@ class Connection:
             log.info("the queue is back after %.1f s", anyio.current_time() - self._lost_at)
         self._ever, self._lost_at = True, None
 
-    def _lose(self, client: Client | None, error: BaseException) -> None:
+    def _lose(self, client: Caller | None, error: BaseException) -> None:
         """Give `client` up, unless that has been done; say so once until there is another.
 
         Raises:
@@ -175,10 +196,22 @@ class Connection:
             log.warning("the queue is out of reach (%r); trying until it is back", in_a_line(cause))
 
 
-def over_http(url: str, token: str) -> Connect:
-    """Return what connects to a server at `url`; the path is `/mcp` unless it says another."""
+def over_wire(url: str, token: str) -> Connect:
+    """Return what connects to a server at `url` at the least cost, through the machine's proxy where there is one."""
     parts = urlsplit(url)
-    endpoint = url if parts.path.strip("/") else f"{url.rstrip('/')}/mcp"
+    if parts.hostname not in LOOPBACK and parts.scheme in getproxies() and not proxy_bypass(parts.netloc):
+        return over_http(url, token)
+    return lambda: wire.connected(_endpoint(url), token)
+
+
+def _endpoint(url: str) -> str:
+    return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/mcp"
+
+
+def over_http(url: str, token: str) -> Callable[[], AbstractAsyncContextManager[Client]]:
+    """Return what connects the SDK's client to a server at `url`; the path is `/mcp` unless it says another."""
+    parts = urlsplit(url)
+    endpoint = _endpoint(url)
     headers = {"Authorization": f"Bearer {token}"}
 
     @asynccontextmanager
@@ -196,7 +229,7 @@ def over_http(url: str, token: str) -> Connect:
     return connect
 
 
-def over_stdio(command: Sequence[str], **environment: str) -> Connect:
+def over_stdio(command: Sequence[str], **environment: str) -> Callable[[], AbstractAsyncContextManager[Client]]:
     """Return what starts `command` (`taskqueue-mcp stdio …`) and speaks to it over its pipes."""
     server = StdioServerParameters(command=command[0], args=list(command[1:]), env={**os.environ, **environment})
 
@@ -241,10 +274,10 @@ async def _look_at(response: httpx2.Response) -> None:
     raise errors.Forbidden(why) if response.status_code in SHUT_OUT else Unreachable(why)
 
 
-def _refusal(result: CallToolResult) -> errors.TaskQueueError:
+def _refusal(result: Result) -> errors.TaskQueueError:
     """Return the queue's refusal as the error that its code names; one without a code may pass."""
     told = result.structured_content or {}
-    text = " ".join(part.text for part in result.content if isinstance(part, TextContent))
+    text = " ".join(part.text for part in result.content if hasattr(part, "text"))
     if not isinstance(code := told.get("code"), str):
         return errors.Busy(text)
     return REFUSALS.get(code, errors.TaskQueueError)(str(told.get("message", text)))

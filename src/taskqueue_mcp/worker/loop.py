@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 HAND_BACK_SECONDS: Final = 5.0
 """How long the last outcomes may take to reach the queue once the worker has to end."""
+FIRST_LOOK_SECONDS: Final = 2.0
+"""For how long the first claim waits for executors to say whether they can work."""
 LAST_SECONDS: Final = 1.0
 """After the second signal: for executors to kill their children."""
 
@@ -71,7 +73,7 @@ class Worker:
                     beside.start_soon(self._stay_connected)
                     beside.start_soon(self._wind_down)
                     beside.start_soon(self._fitness.run, self._room.changed)
-                    if not self._options.once or await self._can_work():
+                    if await self._can_work():
                         await self._slots.run()
                     beside.cancel_scope.cancel()
         finally:
@@ -91,9 +93,14 @@ class Worker:
         self._everything.cancel()
 
     async def _can_work(self) -> bool:
-        """Whether any executor can; a worker that is to run once does not wait for it."""
-        await self._fitness.first_look()
-        if any(map(self._fitness.carries_out, self._registry)):
+        """Whether there is a point in claiming: a worker that is to run once does not wait until something can work.
+
+        The first question to the queue is to be the whole one: to ask anew while a claim is on its way hands a task
+        back and takes it again.
+        """
+        with anyio.move_on_after(None if self._options.once else FIRST_LOOK_SECONDS):
+            await self._fitness.first_look()
+        if not self._options.once or any(map(self._fitness.carries_out, self._registry)):
             return True
         why = "; ".join(f"{name}: {reason}" for name, reason in self._fitness.reasons().items())
         log.error("nothing can be done here: %s", ascii(why)[1:-1])
