@@ -132,11 +132,11 @@ def create(
     """Make a token in a transaction."""
     checks.name("name", name)
     who = checks.name("principal", principal or name)
-    if not scopes:
-        raise InvalidInput(f"scope: give at least one of {', '.join(Scope)}")
     if executors and not scopes & CREATING:
         named = ", ".join(sorted(executors))
         raise InvalidInput(f"scope: exec: lets tasks be created ({named}), so give it with enqueue or work")
+    if not scopes:
+        raise InvalidInput(f"scope: give at least one of {', '.join(Scope)}")
     if principals.live_named(transaction, name):
         raise Conflict(f"a token named {name!r} is live; revoke it first, or choose another name")
     secret = PREFIX + secrets.token_urlsafe(32)

@@ -33,13 +33,15 @@ async def test_tasks_procedures_queues_and_schedules_are_resources(connect: Any)
         assert json.loads(await read(agent, "queue://default"))["counts"]["ready"] == 1
         assert len(json.loads(await read(agent, "schedule://weekly"))["next_runs"]) == 10
         assert (await read(agent, "sop://inventory/low_stock_calculation.md")).startswith("---")
+        shell = json.loads(await read(agent, "executor://shell"))
+        assert (shell["scope"], shell["params"]["required"]) == ("exec:shell", ["argv"])
         templates = (await agent.client.list_resource_templates()).resource_templates
     assert {each.uri_template for each in templates} == {
-        "task://{task_id}", "sop://{+path}", "queue://{name}", "schedule://{name}",
+        "task://{task_id}", "sop://{+path}", "queue://{name}", "schedule://{name}", "executor://{name}",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("uri", ["task://T-999", "sop://../../../etc/passwd", "sop://none.md", "queue://none"])
+@pytest.mark.parametrize("uri", ["task://T-999", "sop://../../../etc/passwd", "sop://none.md", "queue://none", "executor://none"])
 async def test_what_is_not_there_is_an_error_and_not_a_file_of_ours(connect: Any, uri: str) -> None:
     async with connect() as agent:
         with pytest.raises(MCPError) as refused:

@@ -73,6 +73,8 @@ def build(settings: Settings) -> App:
 
 def rules_of(settings: Settings) -> Rules:
     """Return the rules that the settings ask for."""
+    from taskqueue_mcp.app.catalogue import Catalogue  # noqa: PLC0415 - a remote command line does without executors
+
     return Rules(
         procedures=ProcedureFolder(settings.sops) if settings.sops.is_dir() else None,
         outputs=OutputFolder(output_of(settings)),
@@ -81,6 +83,7 @@ def rules_of(settings: Settings) -> Rules:
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
         budgets=budgets_of(settings),
         zone=settings.zone,
+        executors=Catalogue(),
         executor_of_type={**EXECUTOR_OF_TYPE, **settings.executor_of_type},
         open_executors=frozenset(settings.open_executors),
         sensitive=frozenset(settings.approvals.always),

@@ -18,6 +18,7 @@ PLACES = {
     "templates": Place("templates", "templates", "Named tasks with {{variables}}."),
     "reports": Place("reports", "reports", "What tasks have written, and reports of what they did."),
     "sops": Place("sops", "sops", "Look at the procedures and check them."),
+    "executors": Place("executors", "executors", "What carries out tasks, and what its params look like."),
     "queues": Place("queues", "queues", "Count, pause, resume and drain queues."),
     "gates": Place("gates", "gates", "See which accounts wait for a usage limit, and let them go on."),
     "budgets": Place("budgets", "budgets", "See what was spent today, and allow more."),

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.auth import local_person
-from taskqueue_mcp.cli.door import LONGEST_WAIT
-from taskqueue_mcp.model import FINAL
+from taskqueue_mcp.cli.door import LONGEST_WAIT, LOOK_AGAIN
+from taskqueue_mcp.model import FINAL, Status
 from taskqueue_mcp.surfaces import views
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from taskqueue_mcp.store.attempts import LogChunk
     from taskqueue_mcp.store.lists import Filter
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Page, Planned, TaskQueue
 
 Json = dict[str, Any]
 EVENTS = 100
 CHUNKS = 100
+ENDED = FINAL | {Status.WAITING}
 
 
 class Direct:
@@ -61,9 +63,21 @@ class Direct:
         number, after = checks.task_id(task_id), (0, 0)
         text = ""
         while page := await self._queue.logs(self._caller, number, after, CHUNKS):
-            text += "".join(chunk.text if chunk.text.endswith("\n") else f"{chunk.text}\n" for chunk in page)
+            text += _lines(page)
             after = (page[-1].attempt, page[-1].number)
         return text
+
+    async def follow_log(self, task_id: str) -> AsyncIterator[str]:
+        """Yield the log as it is written, until the task is final or waits for a person."""
+        number, after = checks.task_id(task_id), (0, 0)
+        while True:
+            task = await self._queue.wait(self._caller, number, 0)
+            while page := await self._queue.logs(self._caller, number, after, CHUNKS):
+                yield _lines(page)
+                after = (page[-1].attempt, page[-1].number)
+            if task.status in ENDED:
+                return
+            await self._queue.wait(self._caller, number, LOOK_AGAIN, task.seq)
 
     async def wait(self, task_id: str, seconds: float) -> Json:
         """Wait until a task is final or needs a person; return it as it is then."""
@@ -123,6 +137,10 @@ class Direct:
         """Return how past due times ended, newest first."""
         found = await self._queue.schedule_history(self._caller, name, None, limit)
         return [views.occurrence(occurrence) for occurrence in found]
+
+
+def _lines(chunks: Sequence[LogChunk]) -> str:
+    return "".join(chunk.text if chunk.text.endswith("\n") else f"{chunk.text}\n" for chunk in chunks)
 
 
 def _page(page: Page) -> Json:

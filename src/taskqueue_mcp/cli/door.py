@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 LONGEST_WAIT = 50.0
 """How long one call may park, in seconds."""
+LOOK_AGAIN = 1.0
+"""How often a log that is followed is looked at, in seconds: what is written to it moves no task."""
 
 
 class Door(Protocol):
@@ -35,6 +37,9 @@ class Door(Protocol):
 
     async def log(self, task_id: str) -> str:
         """Return the log of a task's attempts."""
+
+    def follow_log(self, task_id: str) -> AsyncIterator[str]:
+        """Yield the log as it is written, until the task is final or waits for a person."""
 
     async def wait(self, task_id: str, seconds: float) -> Json:
         """Wait for at most `LONGEST_WAIT` until a task is final or needs a person; return it as it is then."""

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from taskqueue_mcp.cli.door import LONGEST_WAIT
+from taskqueue_mcp.cli.door import LONGEST_WAIT, LOOK_AGAIN
 from taskqueue_mcp.errors import Forbidden, TaskQueueError
-from taskqueue_mcp.model import FINAL
+from taskqueue_mcp.model import FINAL, Status
 from taskqueue_mcp.worker.connection import LOST, REFUSALS, in_a_line, leaf, over_http
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask
 
 Json = dict[str, Any]
+ENDED = FINAL | {Status.WAITING}
 PREVIEWED = 5
 """How many runs a server's `manage_schedule` shows."""
 HISTORY = 20
@@ -86,6 +87,21 @@ class Remote:
     async def log(self, task_id: str) -> str:
         """Return the log of a task's attempts."""
         return "".join([page["text"] async for page in self._pages(task_id, "log")])
+
+    async def follow_log(self, task_id: str) -> AsyncIterator[str]:
+        """Yield the log as it is written, until the task is final or waits for a person."""
+        at = None
+        while True:
+            found = await self._call("get_task", task_id=task_id, detail="summary")
+            async for page in self._pages(task_id, "log", at):
+                at = page["cursor"]
+                if page["text"]:
+                    yield page["text"]
+            if found["task"]["status"] in ENDED:
+                return
+            await self._call(
+                "get_task", task_id=task_id, detail="summary", wait_seconds=LOOK_AGAIN, cursor=found["cursor"]
+            )
 
     async def wait(self, task_id: str, seconds: float) -> Json:
         """Wait until a task is final or needs a person; return it as it is then."""

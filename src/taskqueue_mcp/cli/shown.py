@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.cli.output import Out
 
 Json = dict[str, Any]
+TRUST = {"owner": "a person", "agent": "an agent", "external": "others, whom nobody here vouches for"}
 TASKS = ("id", "status", "priority", "queue", "type", "when", "by", "title")
 
 
@@ -82,6 +83,7 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
             ("procedure", task.get("sop")),
             ("template", task.get("template")),
             ("created", f"{out.time(task['created_at'])} by {_creator(task)}"),
+            ("text from", TRUST.get(task.get("trust", ""))),
             ("due", out.time(task["run_at"])),
             ("finished", out.time(task.get("finished_at"))),
             ("worker", task.get("worker")),
@@ -100,7 +102,8 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
     )
     for question in task.get("questions", ()):
         if question.get("answered_by"):
-            said = f"{question['answered_by']} answered {question['question']!r}: {question['answer']}"
+            asked = (question["question"].splitlines() or [""])[0]
+            said = f"{question['answered_by']} answered {asked!r}: {question['answer']}"
             out.line(f"{out.time(question['answered_at'])}  {said}")
 
 

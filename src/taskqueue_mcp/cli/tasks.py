@@ -17,7 +17,7 @@ from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.taskqueue import NewTask, querying
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from taskqueue_mcp.cli.door import Door
     from taskqueue_mcp.cli.output import Out
@@ -141,6 +141,29 @@ async def show(door: Door, out: Out, *, task_id: str, events: bool, log: bool, a
             out.text(found["log"] or "(no log)")
 
     out.show(found, view)
+
+
+@tasks.command()
+@ID
+@click.option("--follow", is_flag=True, help="Go on printing until the task is final or waits for a person.")
+@talking
+async def logs(door: Door, out: Out, *, task_id: str, follow: bool) -> None:
+    """Print the log of a task's attempts; with --format json one object a piece of it."""
+    pieces = 0
+    async for text in door.follow_log(task_id) if follow else _whole(door, task_id):
+        pieces += 1
+        if out.format == "json":
+            out.json({"text": text})
+        else:
+            out.text(text)
+    if not pieces and out.format != "json":
+        out.note("nothing was logged")
+
+
+async def _whole(door: Door, task_id: str) -> AsyncIterator[str]:
+    text = await door.log(task_id)
+    if text:
+        yield text
 
 
 @tasks.command()

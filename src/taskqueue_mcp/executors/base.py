@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from taskqueue_mcp.errors import InvalidInput, SettingsRefused
+from taskqueue_mcp.procedures.parsing import fill_params
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
@@ -144,6 +145,22 @@ def validate_params(executor: Executor[P], raw: Mapping[str, Any]) -> P:
         InvalidInput: one line with every bad field, and the fields there are.
     """
     return validated(executor.params, raw, what=f"params of {executor.name}")
+
+
+def validated_over(model: type[M], given: Mapping[str, Any], procedure: Procedure | None, *, what: str) -> M:
+    """`given` over the defaults of the procedure that the task follows, as `model`.
+
+    What is the executor's own (a report's `source`) a procedure need not declare, not even a strict one.
+
+    Raises:
+        InvalidInput: one line with what is wrong, by the procedure or by the executor.
+    """
+    if procedure is None:
+        return validated(model, given, what=what)
+    declared = {param.name for param in procedure.params}
+    own = {name for name in given if name in model.model_fields and name not in declared}
+    filled = fill_params(procedure, {name: value for name, value in given.items() if name not in own})
+    return validated(model, filled | {name: given[name] for name in own}, what=what)
 
 
 def validated(model: type[M], raw: Mapping[str, Any], *, what: str) -> M:

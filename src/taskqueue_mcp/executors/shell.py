@@ -71,6 +71,7 @@ class Shell(Executor[ShellParams]):
     """
 
     name: ClassVar[str] = "shell"
+    description: ClassVar[str] = "Runs one command of the owner's list with its arguments; no shell reads them"
     writes_files = False
     params = ShellParams
 

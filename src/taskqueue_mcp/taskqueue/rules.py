@@ -48,6 +48,9 @@ class Catalogue(Protocol):
             NotFound: there is none of this name.
         """
 
+    def load(self, name: str) -> object:
+        """Load what `check` needs of one; it may take a while, once."""
+
     def check(self, name: str, params: Mapping[str, Any], procedure: Procedure | None) -> None:
         """Refuse parameters that the executor would refuse; one that is not known here takes any.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import Busy, Forbidden, InvalidInput, LimitReached, NotFound, TaskQueueError, WrongStatus
@@ -22,6 +23,7 @@ from taskqueue_mcp.taskqueue import (
     paying,
     promoting,
     querying,
+    rights,
     scheduling,
     settling,
     templating,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue.claiming import Claim, ClaimRequest
     from taskqueue_mcp.taskqueue.creating import Created, NewTask
     from taskqueue_mcp.taskqueue.evidence import Unweighed
+    from taskqueue_mcp.taskqueue.merging import Wanted
     from taskqueue_mcp.taskqueue.querying import Detail, Page
     from taskqueue_mcp.taskqueue.rules import Rules
     from taskqueue_mcp.taskqueue.scheduling import NewSchedule, Planned
@@ -70,6 +73,7 @@ class TaskQueue:
         self._rates = Rates(rules.limits.creates_per_minute)
         self._room = True
         self._looks = Looks(database, rules)
+        self._loaded: set[str] = set()
 
     # --- enqueue ---------------------------------------------------------------------------------------
 
@@ -82,6 +86,7 @@ class TaskQueue:
         self._needs(caller, Scope.ENQUEUE if new.lease is None else Scope.WORK)
         self._has_room()
         self._rates.spend(caller.name)
+        await self._load_executor(new.wanted)
         try:
             return await self._write(partial(creating.create, rules=self.rules, caller=caller, new=new))
         except Busy:
@@ -114,6 +119,7 @@ class TaskQueue:
         """
         self._needs(caller, Scope.ENQUEUE)
         self._has_room()
+        await self._load_executor(new.wanted)
         return await self._write(partial(scheduling.put, rules=self.rules, caller=caller, new=new))
 
     async def pause_schedule(self, caller: Caller, name: str) -> Planned:
@@ -349,6 +355,28 @@ class TaskQueue:
             raise NotFound("this server has no folder of procedures; set TASKQUEUE_SOPS")
         return self.rules.procedures.load(reference)
 
+    def list_executors(self, caller: Caller) -> list[dict[str, Any]]:
+        """Return `{name, description, scope}` of each executor known here; `scope` is None where everybody may."""
+        self._needs(caller, *Scope)
+        known = self.rules.executors
+        found = [] if known is None else [known.describe(name) for name in known.names() if known.load(name)]
+        return [{key: value for key, value in self._with_scope(each).items() if key != "params"} for each in found]
+
+    def describe_executor(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Return `{name, description, scope, params}`; `params` is the JSON schema of its tasks' parameters.
+
+        Raises:
+            NotFound: no executor of this name is known here.
+        """
+        self._needs(caller, *Scope)
+        if self.rules.executors is None:
+            raise NotFound(f"there is no executor {name[:80]!a} here")
+        return self._with_scope(self.rules.executors.describe(name))
+
+    def executor_names(self) -> tuple[str, ...]:
+        """Return the names of the executors known here."""
+        return () if self.rules.executors is None else self.rules.executors.names()
+
     async def followed_text(self, caller: Caller, task_id: int) -> str:
         """Return the text of the procedure that the newest attempt follows, or else that the next one would.
 
@@ -498,6 +526,27 @@ class TaskQueue:
         if claim is not None and not claim.redelivered:
             failure = settling.Failure(claim.lease, "the caller was gone before the answer went out", "release")
             self._released = asyncio.ensure_future(self.fail(caller, failure))
+
+    async def _load_executor(self, wanted: Wanted) -> None:
+        """Load what checks a task's parameters beforehand: no transaction waits for it."""
+        known = self.rules.executors
+        if known is None:
+            return
+        names = {self.rules.executor(wanted.task_type or "")}
+        options = wanted.options if isinstance(wanted.options, dict) else {}
+        if isinstance(options.get("executor"), str):
+            names.add(options["executor"])
+        if wanted.sop is not None and self.rules.procedures is not None:
+            with contextlib.suppress(TaskQueueError):  # said again, and told, when the task is made
+                names.add(self.rules.procedures.load(wanted.sop).executor or "")
+        for name in names - self._loaded:
+            await asyncio.to_thread(known.load, name)
+            self._loaded.add(name)
+
+    def _with_scope(self, described: dict[str, Any]) -> dict[str, Any]:
+        name = described["name"]
+        scope = None if name in self.rules.open_executors else rights.scope_of(name)
+        return {"name": name, "description": described["description"], "scope": scope, "params": described["params"]}
 
     @staticmethod
     def _needs(caller: Caller, *scopes: Scope) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.executors.base import validate_params
-from taskqueue_mcp.procedures.parsing import fill_params, parse
+from taskqueue_mcp.executors.base import validated_over
+from taskqueue_mcp.procedures.parsing import parse
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -43,17 +43,8 @@ def params(executor: Executor[Any], claim: Claim, followed: Procedure | None) ->
     Raises:
         InvalidInput: with what is wrong.
     """
-    given = claim.params
-    checked: Params = validate_params(executor, given if followed is None else _filled(executor, followed, given))
+    checked: Params = validated_over(executor.params, claim.params, followed, what=f"params of {executor.name}")
     return checked
-
-
-def _filled(executor: Executor[Any], followed: Procedure, given: dict[str, Any]) -> dict[str, Any]:
-    """What is the executor's own (a report's `source`) a procedure need not declare, not even a strict one."""
-    declared = {param.name for param in followed.params}
-    own = {name for name in given if name in executor.params.model_fields and name not in declared}
-    filled = fill_params(followed, {name: value for name, value in given.items() if name not in own})
-    return filled | {name: given[name] for name in own}
 
 
 def zone(name: str | None) -> tzinfo:

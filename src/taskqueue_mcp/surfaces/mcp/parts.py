@@ -102,7 +102,8 @@ async def _log(queue: TaskQueue, caller: Caller, task_id: int, cursor: str | Non
     else:
         if len(found) == CHUNKS:
             more = querying.write_cursor("l", attempt, number, 0)
-    return {"id": views.name(task_id), "text": text, "next_cursor": more}
+    read = more or querying.write_cursor("l", attempt, number, offset)  # who follows the log goes on from here
+    return {"id": views.name(task_id), "text": text, "next_cursor": more, "cursor": read}
 
 
 def _write(value: Any) -> str:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MOST_COMPLETIONS = 50
 SOP = "sop_"
 LONGEST_NAME = 60
+NAMED = {"schedule": "schedule", "executor": "executor"}
+"""What the argument `name` of a resource means, by its scheme."""
 
 WORK = """\
 Work the task queue{queue}. Repeat until there is nothing left{limit}:
@@ -67,7 +69,7 @@ waiting with their questions. Change nothing before the person agrees.
 
 
 def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller]) -> None:
-    """Offer tasks, procedures, queues and schedules as resources."""
+    """Offer tasks, procedures, queues, schedules and executors as resources."""
 
     @server.resource(
         "task://{task_id}", name="task", title="A task", mime_type="application/json",
@@ -106,6 +108,16 @@ def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Conte
         zone = planned.schedule.timezone
         runs = [views.run(due_at, zone) for due_at in planned.next_runs]
         return fitting.write({**views.schedule(planned.schedule), "next_runs": runs})
+
+    @server.resource(
+        "executor://{name}", name="executor", title="An executor", mime_type="application/json",
+        description="An executor: what it does, the JSON schema of its tasks' params, the scope that they need.",
+    )  # fmt: skip
+    async def executor(name: str, ctx: Context[Any, Any]) -> str:
+        try:
+            return fitting.write(await asyncio.to_thread(queue.describe_executor, who(ctx), name))
+        except NotFound as error:
+            raise ResourceNotFoundError(str(error)) from error
 
 
 def add_prompts(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None:
@@ -184,37 +196,42 @@ def _how_to_follow(found: Procedure, details: str) -> str:
 
 
 def add_completions(server: MCPServer[Any], queue: TaskQueue, owner: Caller) -> None:
-    """Complete task ids, procedure paths, queue and schedule names."""
-
-    async def task_ids(start: str) -> list[str]:
-        digits = start.upper().removeprefix("T-").lstrip("0")
-        if digits and not digits.isdecimal():
-            return []
-        return [views.name(found) for found in await queue.ids_starting(digits)]
-
-    async def paths(_: str) -> list[str]:
-        return [found.path for found in await asyncio.to_thread(queue.list_procedures, owner)]
-
-    async def queues(_: str) -> list[str]:
-        return [found.name for found in await queue.counts(owner)]
-
-    async def schedules(_: str) -> list[str]:
-        return [found.name for found in await queue.list_schedules(owner)]
-
-    names = {"task_id": task_ids, "path": paths, "queue": queues, "queue_name": queues, "schedule": schedules}
+    """Complete task ids, procedure paths, names of queues, schedules and executors."""
 
     @server.completion()  # type: ignore[untyped-decorator, no-untyped-call]  # the SDK leaves it untyped
     async def complete(ref: Any, argument: CompletionArgument, context: Any) -> Completion | None:  # noqa: ARG001 - the SDK's signature
         kind = argument.name
         if isinstance(ref, ResourceTemplateReference) and kind == "name":
-            kind = "schedule" if ref.uri.startswith("schedule:") else "queue"
+            kind = NAMED.get(ref.uri.partition(":")[0], "queue")
         start = argument.value
-        if kind not in names:
-            return None
         if kind == "task_id" and not start.upper().startswith("T-"):
             start = f"T-{start.removeprefix('T').removeprefix('t').removeprefix('-')}"
-        found = [word for word in await names[kind](start) if word.lower().startswith(start.lower())]
+        known = await _known(queue, owner, kind, start)
+        if known is None:
+            return None
+        found = [word for word in known if word.lower().startswith(start.lower())]
         return Completion(values=found[:MOST_COMPLETIONS], total=len(found), has_more=len(found) > MOST_COMPLETIONS)
+
+
+async def _known(queue: TaskQueue, owner: Caller, kind: str, start: str) -> list[str] | None:
+    """Return the words that an argument may begin as; None for an argument that nothing is known of."""
+    found: list[str] | None = None
+    match kind:
+        case "task_id":
+            digits = start.upper().removeprefix("T-").lstrip("0")
+            legal = not digits or digits.isdecimal()
+            found = [views.name(each) for each in await queue.ids_starting(digits)] if legal else []
+        case "path":
+            found = [each.path for each in await asyncio.to_thread(queue.list_procedures, owner)]
+        case "queue" | "queue_name":
+            found = [each.name for each in await queue.counts(owner)]
+        case "schedule":
+            found = [each.name for each in await queue.list_schedules(owner)]
+        case "executor":
+            found = list(queue.executor_names())
+        case _:
+            pass
+    return found
 
 
 async def _or_missing(reading: Any) -> Any:
