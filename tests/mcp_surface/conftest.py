@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from taskqueue_mcp.app.catalogue import Catalogue
 from taskqueue_mcp.model import Scope
 from taskqueue_mcp.procedures.folder import ProcedureFolder
 from taskqueue_mcp.store import open_database
@@ -58,7 +59,8 @@ class Agent:
 
 @pytest.fixture
 async def task_queue(tmp_path: Path) -> AsyncIterator[TaskQueue]:
-    queue = TaskQueue(open_database(f"sqlite:///{tmp_path / 'queue.db'}"), Rules(procedures=ProcedureFolder(SOPS)))
+    rules = Rules(procedures=ProcedureFolder(SOPS), executors=Catalogue())
+    queue = TaskQueue(open_database(f"sqlite:///{tmp_path / 'queue.db'}"), rules)
     queue.waiters.attach(queue.database)
     yield queue
     queue.waiters.detach()

@@ -41,7 +41,9 @@ async def test_tasks_procedures_queues_and_schedules_are_resources(connect: Any)
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("uri", ["task://T-999", "sop://../../../etc/passwd", "sop://none.md", "queue://none", "executor://none"])
+@pytest.mark.parametrize(
+    "uri", ["task://T-999", "sop://../../../etc/passwd", "sop://none.md", "queue://none", "executor://none"]
+)
 async def test_what_is_not_there_is_an_error_and_not_a_file_of_ours(connect: Any, uri: str) -> None:
     async with connect() as agent:
         with pytest.raises(MCPError) as refused:
@@ -91,6 +93,8 @@ async def test_names_are_completed(connect: Any) -> None:
         assert await completed(task, "task_id", "x") == []
         procedure = ResourceTemplateReference(uri="sop://{+path}")
         assert "inventory/reorder_rules.md" in await completed(procedure, "path", "inv")
+        executor = ResourceTemplateReference(uri="executor://{name}")
+        assert await completed(executor, "name", "sh") == ["shell"]
         assert await completed(PromptReference(name="work_the_queue"), "queue_name", "d") == ["default"]
 
 
