@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.settings import Settings
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")
 GROUP = "taskqueue_mcp.executors"
 """The group of entry points in which a package offers an executor: a class that is made without arguments."""
 
@@ -47,17 +45,15 @@ def _claude(settings: Settings) -> Executor[Any]:
     from taskqueue_mcp.executors.claude import Claude, Leave, Server  # noqa: PLC0415 - only a worker that has it loads it
 
     means = settings.worker.claude
-    fields = {name: getattr(means, name) for name in type(means).model_fields}
-    if sorted(wrong := [name for name in means.folders if not NAME.fullmatch(name)]):
-        raise SettingsRefused(f"worker.claude.folders: {wrong[0]!a} is no name of letters, digits, - and _")
-    fields["home"] = means.home or state_folder() / "claude"
-    fields["folders"] = {name: folder.absolute() for name, folder in means.folders.items()}
-    fields["mcp_servers"] = {
+    given = {name: getattr(means, name) for name in type(means).model_fields}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    servers = {
         name: Server(**{**server.model_dump(), "args": tuple(server.args), "tools": tuple(server.tools)})
         for name, server in means.mcp_servers.items()
     }
-    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    return Claude(Leave(**(fields | lists)))
+    folders = {name: folder.absolute() for name, folder in means.folders.items()}
+    home = (means.home or state_folder() / "claude").absolute()
+    return Claude(Leave(**{**given, **lists, "home": home, "folders": folders, "mcp_servers": servers}))
 
 
 def _mail(settings: Settings) -> Executor[Any]:

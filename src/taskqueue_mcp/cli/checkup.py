@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import app
+from taskqueue_mcp.app.executors import registry_of
 from taskqueue_mcp.auth import fixed_token, local_person
 from taskqueue_mcp.cli import checkup_money
 from taskqueue_mcp.cli.finding import Finding
@@ -36,7 +37,7 @@ SYNCHRONOUS = {0: "off", 1: "normal", **DURABLE}
 FROM_ELSEWHERE = {
     "DATABASE_URL": "set TASKQUEUE_DATABASE=sqlite:////PATH/queue.db",
     "REDIS_URL": "leave it out: the queue needs nothing beside its database",
-    "CLAUDE_CLI_PATH": "leave it out: Claude Code attaches with `claude mcp add taskqueue -- taskqueue-mcp stdio`",
+    "CLAUDE_CLI_PATH": "set TASKQUEUE_WORKER__CLAUDE__CLI_PATH",
     "MAX_CONCURRENT_TASKS": "set TASKQUEUE_WORKER__CONCURRENCY",
     "TASK_MAX_CONCURRENT": "set TASKQUEUE_WORKER__CONCURRENCY",
     "TASK_TIMEOUT": "give timeout_seconds in the procedure, or with `tasks create --option timeout_seconds=300`",
@@ -219,8 +220,7 @@ def executors(found: Settings) -> Iterator[Finding]:
             case "report":
                 yield _report(worker)
             case _:
-                do = "set TASKQUEUE_WORKER__EXECUTORS to some of report, shell"
-                yield Finding("worker", "fail", f"there is no executor {name!r}", do)
+                yield _executor(found, name)
     if worker.output is not None:
         folder = worker.output if worker.output.exists() else _existing(worker.output.absolute())
         if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
@@ -228,6 +228,18 @@ def executors(found: Settings) -> Iterator[Finding]:
         else:
             do = "choose another with TASKQUEUE_WORKER__OUTPUT"
             yield Finding("worker", "fail", f"this user cannot write results to {worker.output}", do)
+
+
+def _executor(found: Settings, name: str) -> Finding:
+    """Whatever an executor says of itself."""
+    try:
+        executor = registry_of(found, (name,))[name]
+        reason = asyncio.run(executor.preflight())
+    except TaskQueueError as error:
+        return Finding("worker", "fail", str(error), "correct TASKQUEUE_WORKER__EXECUTORS, or the settings of it")
+    if reason is not None:
+        return Finding("worker", "fail", f"{name}: {reason}", "the worker takes none of its tasks until then")
+    return Finding("worker", "ok", f"{name} can work here")
 
 
 def _shell(worker: WorkerSettings) -> Finding:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskqueue_mcp.errors import InvalidInput
+from taskqueue_mcp.errors import InvalidInput, SettingsRefused
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.claude import Claude, Leave, Server
 from taskqueue_mcp.executors.claude.leave import agree
@@ -119,6 +119,23 @@ def test_what_is_no_parameter_is_refused_in_a_line(leave: Leave, raw: dict[str, 
 
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"folders": {"my shop": "/srv"}}, "the folder 'my shop'"),
+        ({"mcp_servers": {"a/b": Server(command="x")}}, "the MCP server 'a/b'"),
+        ({"may_use": ("Read,Bash",)}, "'Read,Bash' is no tool or rule"),
+        ({"permission_mode": "bypassPermissions"}, "permission_mode bypassPermissions is more than"),
+        ({"extra_args": {"--resume": "x"}}, "extra_args: --resume is set by the program"),
+    ],
+)
+def test_settings_that_cannot_be_meant_stop_the_program(tmp_path: Path, given: dict[str, Any], why: str) -> None:
+    with pytest.raises(SettingsRefused) as refused:
+        Claude(Leave(home=tmp_path, **given))
+
+    assert why in str(refused.value)
 
 
 def test_other_names_are_data_of_the_task() -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import psutil
 import pytest
 
-from taskqueue_mcp.sample.scripted_model import Call, Fault, Say, ScriptedModel
+from taskqueue_mcp.executors.claude.command import MARK
+from taskqueue_mcp.sample.scripted_model import Call, Fault, Hang, Say, ScriptedModel
+from tests.executors.waiting import eventually
 from tests.serving import call, over_http, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mcp import Client
@@ -127,3 +135,52 @@ async def test_a_used_up_limit_hands_the_task_back_and_the_same_session_goes_on(
     first, second = (each["usage"] for each in task["attempts"])
     assert first["session_id"] == second["session_id"]
     assert first["cost_usd"] == pytest.approx(second["cost_usd"])
+
+
+@contextlib.contextmanager
+def working(tmp_path: Path, environment: dict[str, str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in a process of its own."""
+    command = [sys.executable, "-m", "taskqueue_mcp", "worker", "--server", url]
+    with (tmp_path / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=tmp_path, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.usefixtures("shop")
+async def test_a_killed_workers_session_is_ended_by_the_next_worker_and_its_task_done_again(tmp_path: Path) -> None:
+    with (
+        ScriptedModel(Hang(), Say("Done by the second.")) as model,
+        serving(tmp_path, f"sqlite:///{tmp_path / 'queue.db'}", TASKQUEUE_LEASE_SECONDS="4") as served,
+    ):
+        token = served.url and (tmp_path / "queue.db-token").read_text(encoding="utf-8").strip()
+        environment = {**worker(tmp_path, model), "TASKQUEUE_TOKEN": token, "TASKQUEUE_LEASE_SECONDS": "4"}
+        async with over_http(served.url, token) as client:
+            created = await call(client, "create_task", title="Work")
+            with working(tmp_path, environment, served.url) as first:
+                await eventually(model.hanging.is_set, SECONDS)
+                orphans = sessions()
+                first.kill()
+                first.wait()
+                assert orphans
+                assert sessions() == orphans
+            with working(tmp_path, environment, served.url):
+                await eventually(lambda: not orphans & sessions(), SECONDS)
+                task = await until(client, created["task"]["id"], "completed", "failed")
+
+    assert task["status"] == "completed", task
+    assert task["result_summary"] == "Done by the second."
+    assert sessions() == set()
+
+
+def sessions() -> set[int]:
+    """The processes of Claude Code that executors have started."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return found

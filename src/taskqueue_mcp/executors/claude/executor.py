@@ -17,7 +17,7 @@ from taskqueue_mcp.executors.claude.attempt import Attempt
 from taskqueue_mcp.executors.claude.delivering import ordered
 from taskqueue_mcp.executors.claude.folders import alone_in
 from taskqueue_mcp.executors.claude.keeping import Kept
-from taskqueue_mcp.executors.claude.leave import agree
+from taskqueue_mcp.executors.claude.leave import agree, check
 from taskqueue_mcp.executors.claude.params import ClaudeParams
 from taskqueue_mcp.model import Failed, Reason, Returned
 
@@ -38,6 +38,9 @@ class Claude(Executor[ClaudeParams]):
 
     Nothing of the folder it works in is trusted: neither settings nor hooks nor servers there are loaded. What tools,
     folders, models and servers a task may name is the owner's to say; see `Leave`.
+
+    Raises:
+        SettingsRefused: what the owner says cannot be meant, all faults at once.
     """
 
     name: ClassVar[str] = "claude"
@@ -45,6 +48,7 @@ class Claude(Executor[ClaudeParams]):
     params = ClaudeParams
 
     def __init__(self, leave: Leave) -> None:
+        check(leave)
         self._leave = leave
         self._kept = Kept(leave.home, leave.config, days=leave.keep_days)
         self._is_swept = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_mcp.errors import InvalidInput
+from taskqueue_mcp.errors import InvalidInput, SettingsRefused
+from taskqueue_mcp.executors.claude.params import TOOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,11 @@ FILE_TOOLS: Final = frozenset(
     {"Read", "Glob", "Grep", "LS", "Edit", "MultiEdit", "Write", "NotebookEdit", "NotebookRead"}
 )
 """Tools that stay within the session's folder as long as no rule lets them out."""
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
+OURS: Final = frozenset(
+    {"print", "output-format", "input-format", "mcp-config", "resume", "continue", "max-budget-usd"}
+)
+"""Options that extra ones must not name: the executor would not understand what comes back, or spend without bound."""
 LOOKING: Final = frozenset({"Read", "Glob", "Grep", "LS", "NotebookRead", "WebFetch", "WebSearch", "TodoWrite"})
 """Tools that change nothing; a plan is made with these."""
 
@@ -90,6 +97,30 @@ class Terms:
     max_turns: int
     folder: Path | None
     root: Path | None
+
+
+def check(leave: Leave) -> None:
+    """Refuse settings that cannot be meant.
+
+    Raises:
+        SettingsRefused: with all faults at once.
+    """
+    faults = [
+        f"{kind} {name[:80]!a}: write its name with letters, digits, - and _"
+        for kind, names in (("the folder", leave.folders), ("the MCP server", leave.mcp_servers))
+        for name in names
+        if not NAME.fullmatch(name)
+    ]
+    faults += [
+        f"{rule[:80]!a} is no tool or rule" for rule in (*leave.tools, *leave.may_use) if not TOOL.fullmatch(rule)
+    ]
+    if PERMISSIVE.index(leave.permission_mode) > PERMISSIVE.index(leave.most_permissive_mode):
+        faults.append(f"permission_mode {leave.permission_mode} is more than most_permissive_mode")
+    taken = sorted({flag.lstrip("-") for flag in leave.extra_args} & OURS)
+    if taken:
+        faults.append(f"extra_args: --{taken[0]} is set by the program")
+    if faults:
+        raise SettingsRefused(f"worker.claude: {'; '.join(faults)}")
 
 
 def agree(leave: Leave, params: ClaudeParams) -> Terms:

@@ -18,6 +18,7 @@ from taskqueue_mcp.executors.captured import Captured
 from taskqueue_mcp.executors.claude import kin
 from taskqueue_mcp.executors.claude.command import Call, argv, environment
 from taskqueue_mcp.executors.claude.hearing import Heard, Teller, is_recorded
+from taskqueue_mcp.executors.limits import Limits
 from taskqueue_mcp.executors.processes import supervise
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from taskqueue_mcp.executors.base import Run
     from taskqueue_mcp.executors.claude.leave import Leave
     from taskqueue_mcp.executors.claude.transport import Pipe
+    from taskqueue_mcp.executors.trees import Mark
 
 log = logging.getLogger(__name__)
 
+UNBOUNDED: Final = Limits(memory_bytes=0, cpu_seconds=0, file_bytes=0, processes=0, open_files=0)
 LONGEST_TRANSCRIPT: Final = 64 * 1024 * 1024
 MOST_ERRORS: Final = 65_536
 LAST_SECONDS: Final = 10.0
@@ -98,7 +101,7 @@ class Session:
         from taskqueue_mcp.executors.claude.transport import Pipe  # noqa: PLC0415 - needs the extra `claude`
 
         errors = Captured(MOST_ERRORS, lambda text: self._run.log(f"claude: {text}"))
-        process = await anyio.to_thread.run_sync(_started, program, self._leave, self._call)
+        process = await anyio.to_thread.run_sync(_started, program, self._leave, self._call, self._run.mark)
         pipe = Pipe(process, self._hear)
         try:
             async with anyio.create_task_group() as beside:
@@ -160,9 +163,10 @@ def new_mark() -> str:
     return secrets.token_hex(16)
 
 
-def _started(program: Path, leave: Leave, call: Call) -> Popen[bytes]:
-    return Popen(  # noqa: S603 - no shell; the owner's program, and flags that are ours
-        argv(program, leave, call),
+def _started(program: Path, leave: Leave, call: Call, mark: Mark | None) -> Popen[bytes]:
+    # Unbounded, for it builds and tests whatever it likes; the mark lets a worker find what a dead one left behind.
+    return Popen(  # noqa: S603 - the owner's program, and flags that are ours
+        UNBOUNDED.around(argv(program, leave, call), mark),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
