@@ -419,7 +419,7 @@ async def test_an_endless_query_ends_at_once_when_told_to_stop(
         told = time.monotonic()
         run.stop.set()
     assert time.monotonic() - told < 0.5
-    assert outcomes == [Returned(None, "stopped before the report was written")]
+    assert outcomes == [Returned(None, "stopped before it was over")]
     await reading_ends()
     assert written(tmp_path) == []
 

@@ -80,7 +80,7 @@ async def test_one_reading_is_written_in_several_formats(make_run: MakeRun, shop
     html, xlsx, rows_as_json = outcome.artifacts
     assert outcome.summary == f"300 products; wrote {html}, {xlsx} (300 rows), {rows_as_json} (300 rows)"
     rows = json.loads((tmp_path / "out" / outcome.artifacts[2]).read_text(encoding="utf-8"))
-    book = load_workbook(tmp_path / "out" / outcome.artifacts[1], read_only=True)["Stock"]
+    book = load_workbook(io.BytesIO((tmp_path / "out" / xlsx).read_bytes()))["Stock"]
     cells = list(book.iter_rows(min_row=2, max_row=301, values_only=True))
     assert [row["sku"] for row in rows] == [row[0] for row in cells]
     assert len(rows) == 300
@@ -202,7 +202,7 @@ async def test_a_pdf_under_way_ends_at_once_when_told_to_stop(make_run: MakeRun,
         assert outcomes == []
         run.stop.set()
 
-    assert outcomes == [Returned(None, "stopped before the report was written")]
+    assert outcomes == [Returned(None, "stopped before it was over")]
     await eventually(lambda: written(tmp_path / "out") == [])
 
 

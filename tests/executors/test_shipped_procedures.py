@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import zipfile
 from collections import defaultdict
 from contextlib import closing
@@ -10,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import anyio
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from taskqueue_mcp import sample
 from taskqueue_mcp.errors import InvalidInput
 from taskqueue_mcp.executors.base import validate_params
+from taskqueue_mcp.executors.query import Query
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.executors.sources.sqlite import SqliteFile
 from taskqueue_mcp.model import Completed
@@ -179,3 +183,75 @@ async def test_a_week_of_ones_own_and_an_empty_one_work_too(make_run: MakeRun, s
 
     assert [sheet["rows"] for sheet in earlier.data["sheets"]] == [10, 7, 3]
     assert [sheet["rows"] for sheet in empty.data["sheets"]] == [0, 7, 0]
+
+
+async def test_the_reorder_quantities_are_those_of_the_rules(make_run: MakeRun, shop: Path, tmp_path: Path) -> None:
+    ruled = await run_it(make_run, shop, "inventory/reorder_rules")
+    outcome = await run_it(make_run, shop, "inventory/reorder_quantities")
+
+    page, book = outcome.artifacts
+    by_rules = {line["sku"]: line for line in sheets(tmp_path / "out" / str(ruled.path))["Orders"]}
+    lines = {line["sku"]: line for line in sheets(tmp_path / "out" / book)["Orders"]}
+    assert {sku: line["order_quantity"] for sku, line in lines.items()} == {
+        sku: line["order_quantity"] for sku, line in by_rules.items()
+    }
+    total = sum(line["order_cost"] for line in by_rules.values())
+    assert outcome.data["figures"]["Cost of all orders"] == f"{total:,.2f}"
+    assert f"{total:,.2f}" in (tmp_path / "out" / page).read_text(encoding="utf-8")
+
+
+async def test_the_calculation_of_reorder_quantities_agrees_with_the_report(
+    make_run: MakeRun, shop: Path, tmp_path: Path
+) -> None:
+    outcome = await run_it(make_run, shop, "inventory/reorder_quantities")
+    script = Path(sample.__file__).parent / "calculations" / "reorder_quantities.py"
+    items = json.dumps({"items": stock(shop)}).encode()
+    done = await anyio.run_process([sys.executable, "-I", str(script)], input=items)
+
+    found = json.loads(done.stdout)
+    lines = {line["sku"]: line["order_quantity"] for line in sheets(tmp_path / "out" / outcome.artifacts[1])["Orders"]}
+    assert {line["sku"]: line["order_quantity"] for line in found["lines"]} == lines
+    assert f"{found['total_cost']:,.2f}" == outcome.data["figures"]["Cost of all orders"]
+
+
+async def test_the_health_of_the_services_is_that_of_their_checks(
+    make_run: MakeRun, shop: Path, tmp_path: Path
+) -> None:
+    outcome = await run_it(make_run, shop, "operations/service_health")
+
+    with closing(sqlite.connect(shop)) as connection:
+        failed = connection.execute("SELECT count(*) FROM health_checks WHERE status >= 400").fetchone()[0]
+        checks = connection.execute("SELECT count(*) FROM health_checks").fetchone()[0]
+    assert outcome.data["figures"]["Failed"] == str(failed) > "0"
+    assert outcome.data["figures"]["Checks"] == str(checks)
+    assert [sheet["rows"] for sheet in outcome.data["sheets"]] == [6, 7, failed]
+    worst = outcome.data["preview"][0]
+    assert worst["availability"] == round(100 * (1 - worst["failed"] / worst["checks"]), 2) < 99
+    days = await run_it(make_run, shop, "operations/service_health", days=1, services=["till", "Search"])
+    assert [row["service"] for row in days.data["preview"]] == ["search", "till"]
+    page = (tmp_path / "out" / outcome.artifacts[0]).read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+
+
+async def test_the_custom_query_answers_the_question_of_its_own_example(make_run: MakeRun, shop: Path) -> None:
+    procedure = FOLDER.load("queries/custom_query")
+    example = re.search(r"(?ms)^    SELECT .*?LIMIT 10$", procedure.body)
+    assert example is not None
+    executor = Query({"shop": SqliteFile(shop)})
+    params = validate_params(executor, {"sql": example[0], "category": "Tea"})
+
+    outcome = await executor.run(params, make_run(procedure=procedure))
+
+    assert isinstance(outcome, Completed), outcome
+    assert outcome.path == "Reports/Custom/Query_20261120_070509.csv"
+    assert (outcome.data["rows"], outcome.data["columns"]) == (10, ["product", "units", "revenue"])
+
+
+def test_the_code_review_asks_for_nothing_but_reading_and_its_own_file() -> None:
+    procedure = FOLDER.load("development/code_review")
+
+    assert (procedure.executor, procedure.output and procedure.output.format) == ("claude", "md")
+    assert set(procedure.tools) == {
+        "Read", "Grep", "Glob", "Write", "Bash(git log:*)", "Bash(git diff:*)", "Bash(git show:*)",
+    }  # fmt: skip
+    assert procedure.budget_usd is not None

@@ -16,6 +16,7 @@ from taskqueue_mcp.surfaces import views
 
 if TYPE_CHECKING:
     from taskqueue_mcp.cli.output import Out
+    from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.settings import Settings
 
 
@@ -60,27 +61,45 @@ def show(settings: Settings, out: Out, *, path: str) -> None:
 @click.argument("path", required=False)
 @local
 def check(settings: Settings, out: Out, *, path: str | None) -> int:
-    """Check all procedures, those in the folder PATH, or the procedure PATH; exits 1 with every fault on a line."""
-    faults = _faults(settings, path)
+    """Check all procedures, those in the folder PATH, or the procedure PATH; exits 1 with every fault on a line.
+
+    Front matter, file names and templates are read; SQL is put to the source that is configured ([worker.sources]),
+    without being run. What could not be checked is said.
+    """
+    from taskqueue_mcp.app.sources import sources_of  # noqa: PLC0415 - listing does without
+    from taskqueue_mcp.executors.report import checking  # noqa: PLC0415 - the same
+
+    faults, found = _read(settings, path)
+    sources = sources_of(settings)
+    notes = []
+    for procedure in found:
+        faults += [Fault(procedure.path, why) for why in checking.faults(procedure, sources)]
+        if why := checking.unchecked(procedure, sources):
+            notes.append(Fault(procedure.path, why))
 
     def view() -> None:
         for fault in faults:
             out.line(str(fault))
+        if notes and not sources:
+            out.note("SQL was not checked: no source is configured under [worker.sources]")
+        for note in notes if sources else ():
+            out.note(str(note))
         if not faults:
             out.line("no faults")
 
-    out.show({"faults": [{"path": fault.path, "message": fault.message} for fault in faults]}, view)
+    told = [{"path": fault.path, "message": fault.message} for fault in faults]
+    unchecked = [{"path": note.path, "message": note.message} for note in notes]
+    out.show({"faults": told, "unchecked": unchecked}, view)
     return 1 if faults else 0
 
 
-def _faults(settings: Settings, path: str | None) -> list[Fault]:
-    if path is None:
-        return ProcedureFolder(settings.sops).check()
-    if Path(path).is_dir():
-        return ProcedureFolder(Path(path)).check()
+def _read(settings: Settings, path: str | None) -> tuple[list[Fault], list[Procedure]]:
+    """What cannot be followed, and what can."""
+    if path is None or Path(path).is_dir():
+        folder = ProcedureFolder(settings.sops if path is None else Path(path))
+        return folder.check(), folder.list()
     inside = tidy(path)
     try:
-        ProcedureFolder(settings.sops).load(path)
+        return [], [ProcedureFolder(settings.sops).load(path)]
     except TaskQueueError as error:
-        return [Fault(inside, str(error).removeprefix(f"{inside}: "))]
-    return []
+        return [Fault(inside, str(error).removeprefix(f"{inside}: "))], []

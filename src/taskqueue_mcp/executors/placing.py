@@ -28,6 +28,14 @@ class OutputParams(Params):
     filename_pattern: str | None = Field(default=None, description="Such as Query_{timestamp}.csv")
     summary: str | None = Field(default=None, description="What the rows are: '{rows} products below …'")
 
+    @classmethod
+    def said(cls, layer: Mapping[str, Any]) -> dict[str, Any]:
+        """What one layer says; one that names a file and no format means the format of that name."""
+        given = {name: value for name, value in layer.items() if value is not None and name in cls.model_fields}
+        extension = PurePosixPath(str(given.get("filename_pattern", ""))).suffix.lower()
+        implied = {"format": extension[1:]} if extension in paths.MEDIA_TYPES else {}
+        return implied | given
+
 
 O = TypeVar("O", bound=OutputParams)  # noqa: E741 - the output's type
 
@@ -43,8 +51,6 @@ class Usual:
 
 def output(asked: O | None, model: type[O], run: Run) -> O:
     """What is asked for, field by field: by the parameters, else by the task's own output, else by the procedure's.
-
-    A layer that names a file and no format means the format of that name.
 
     Raises:
         InvalidInput: the task's output is no object, or a field of it is wrong.
@@ -64,10 +70,7 @@ def output(asked: O | None, model: type[O], run: Run) -> O:
     ]
     merged: dict[str, Any] = {}
     for layer in layers:
-        given = {name: value for name, value in layer.items() if value is not None and name in model.model_fields}
-        extension = PurePosixPath(str(given.get("filename_pattern", ""))).suffix.lower()
-        implied = {"format": extension[1:]} if extension in paths.MEDIA_TYPES else {}
-        merged |= implied | given
+        merged |= model.said(layer)
     return validated(model, merged, what="output")
 
 

@@ -1,4 +1,4 @@
-"""A shop's stock and five weeks of its sales, to try the queue on: made up, small and always the same."""
+"""A made-up shop to try the queue on: its stock, five weeks of sales, and a week of checks of its services."""
 
 from __future__ import annotations
 
@@ -37,14 +37,22 @@ CREATE TABLE sales (
     unit_price REAL NOT NULL,
     PRIMARY KEY (sale_date, sku)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE health_checks (
+    checked_at TEXT NOT NULL,
+    service    TEXT NOT NULL,
+    status     INTEGER NOT NULL CHECK (status BETWEEN 100 AND 599),
+    latency_ms INTEGER NOT NULL CHECK (latency_ms >= 0),
+    PRIMARY KEY (checked_at, service)
+) STRICT, WITHOUT ROWID;
 """
 # STRICT columns turn the text of the CSVs into numbers, or refuse it.
 INSERT_PRODUCT: Final = "INSERT INTO products VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_SALE: Final = "INSERT INTO sales VALUES (?, ?, ?, ?)"
+INSERT_CHECK: Final = "INSERT INTO health_checks VALUES (?, ?, ?, ?)"
 
 
 def build(path: Path) -> None:
-    """Make the SQLite file with the tables `products` and `sales`; it appears whole or not at all.
+    """Make the SQLite file with the tables `products`, `sales` and `health_checks`; it appears whole or not at all.
 
     Raises:
         InvalidInput: something is there already; it is left as it is.
@@ -58,6 +66,7 @@ def build(path: Path) -> None:
             connection.executescript(TABLES)
             connection.executemany(INSERT_PRODUCT, _rows("inventory.csv"))
             connection.executemany(INSERT_SALE, _rows("sales.csv"))
+            connection.executemany(INSERT_CHECK, _rows("health_checks.csv"))
             connection.commit()
         part.replace(path)
     finally:

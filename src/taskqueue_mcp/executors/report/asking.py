@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.executors.base import Params, validated
-from taskqueue_mcp.outputs import paths
+from taskqueue_mcp.executors import placing
+from taskqueue_mcp.executors.base import Params
+from taskqueue_mcp.executors.placing import OutputParams, Usual
 
 if TYPE_CHECKING:
     from taskqueue_mcp.executors.base import Run
@@ -39,19 +38,23 @@ def _several(value: Any) -> Any:
     return {**value, "format": several[0], "formats": several}
 
 
-class ReportOutput(Params):
+class ReportOutput(OutputParams):
     """Where and how the report is written; what is left out comes from the task, then the procedure."""
 
     format: str | None = Field(default=None, description=f"{', '.join(FORMATS)}; or several of them with commas")
     formats: tuple[str, ...] = Field(default=(), description="The same as a list")
-    path: str | None = Field(default=None, description="Folder inside the output folder")
-    filename_pattern: str | None = Field(default=None, description="Such as LowStock_{date}.xlsx")
-    summary: str | None = Field(default=None, description="What the rows are: '{rows} products below …'")
 
     @model_validator(mode="before")
     @classmethod
     def _read_formats(cls, value: Any) -> Any:
         return _several(value)
+
+    @classmethod
+    def said(cls, layer: Mapping[str, Any]) -> dict[str, Any]:
+        """What one layer says; its formats take the place of those of the layers below."""
+        filled = {name: value for name, value in layer.items() if value not in ((), [])}
+        given: dict[str, Any] = _several(super().said(_several(filled)))
+        return given
 
 
 class ReportParams(Params):
@@ -67,34 +70,13 @@ class ReportParams(Params):
     output: ReportOutput | None = None
 
 
-def output(params: ReportParams, run: Run, procedure: Procedure) -> ReportOutput:
-    """Field by field: from the parameters, else the task's own output, else the procedure's.
-
-    A layer that names a file and no format means the format of that name.
+def output(params: ReportParams, run: Run) -> ReportOutput:
+    """What is asked for, field by field: by the parameters, else by the task's own output, else by the procedure's.
 
     Raises:
         InvalidInput: it is no output, or a format that no report is written as.
     """
-    asked = run.task.get("output") or {}
-    try:
-        asked = json.loads(asked) if isinstance(asked, str) else asked
-    except ValueError:
-        asked = None
-    if not isinstance(asked, Mapping):
-        raise InvalidInput('the task\'s output must be a JSON object such as {"format": "csv"}')
-    layers: list[Mapping[str, Any]] = [
-        asdict(procedure.output) if procedure.output else {},
-        {name: value for name, value in asked.items() if name in ReportOutput.model_fields},
-        params.output.model_dump() if params.output else {},
-    ]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        given = _several({name: value for name, value in layer.items() if value not in (None, (), [])})
-        extension = PurePosixPath(str(given.get("filename_pattern", ""))).suffix.lower()
-        if "format" not in given and extension in paths.MEDIA_TYPES:
-            given |= {"format": extension[1:], "formats": [extension[1:]]}
-        merged |= given
-    found = validated(ReportOutput, merged, what="output")
+    found = placing.output(params.output, ReportOutput, run)
     for each in found.formats:
         if each not in FORMATS:
             raise InvalidInput(f"a report is written as {', '.join(FORMATS)}, not as {each[:20]!a}")
@@ -107,16 +89,5 @@ def stem(asked: ReportOutput, run: Run, procedure: Procedure, values: Mapping[st
     Raises:
         InvalidInput: it would leave the folder, or names an unknown placeholder.
     """
-    pattern = asked.filename_pattern or f"{PurePosixPath(procedure.path).stem}_{{date}}"
-    suffix = PurePosixPath(pattern).suffix
-    plain = pattern.removesuffix(suffix) if suffix.lower() in paths.MEDIA_TYPES else pattern
-    longest = f"{plain}.{max(FORMATS, key=len)}"
-    found = paths.resolve(
-        asked.path or FOLDER,
-        longest,
-        due_date=run.due_date,
-        now=run.now.astimezone(run.zone),
-        task_id=run.task_id,
-        params=values,
-    )
-    return found.rpartition(".")[0]
+    usual = Usual(formats=FORMATS, folder=FOLDER, pattern=f"{PurePosixPath(procedure.path).stem}_{{date}}")
+    return placing.place(asked, usual, run, values).rpartition(".")[0]

@@ -58,6 +58,7 @@ def sheet_of(found: Gathered, layout: looks.Layout | None, most_rows: int) -> Sh
         note=(asked.note or "") if asked else "",
         totals=totals,
         group_by=asked.group_by if asked else None,
+        summed=frozenset(name for name, what in asked.totals.items() if what == "sum") if asked else frozenset(),
     )
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
-import anyio
-import anyio.to_thread
-
 from taskqueue_mcp.errors import InvalidInput, TaskQueueError
 from taskqueue_mcp.executors.base import Executor
 from taskqueue_mcp.executors.report import asking
 from taskqueue_mcp.executors.report.asking import ReportParams
 from taskqueue_mcp.executors.report.writing import Report as Writing
-from taskqueue_mcp.executors.sources.reading import one_of
-from taskqueue_mcp.model import Failed, Returned
+from taskqueue_mcp.executors.sources.reading import lacking, one_of
+from taskqueue_mcp.executors.sources.visiting import visited
+from taskqueue_mcp.model import Failed
 from taskqueue_mcp.outputs import paths
 from taskqueue_mcp.procedures.parsing import fill_params
 
@@ -47,26 +45,17 @@ class Report(Executor[ReportParams]):
         self._sources = dict(sources)
         self._most_rows = most_rows
 
+    async def preflight(self) -> str | None:
+        """Why no source can be read; one that can is enough."""
+        return await lacking(self._sources)
+
     async def run(self, params: ReportParams, run: Run) -> Outcome:
         """Write the report, or say in a line why not."""
         try:
             report = self._prepared(params, run)
         except TaskQueueError as error:
             return Failed(str(error), permanent=True)
-        await run.progress(None, f"Reading {report.source}")
-        outcome: Outcome = Returned(None, "stopped before the report was written")
-        try:
-            async with anyio.create_task_group() as group:
-
-                async def leave_when_told() -> None:
-                    await run.stop.wait()
-                    group.cancel_scope.cancel()
-
-                group.start_soon(leave_when_told)
-                outcome = await anyio.to_thread.run_sync(report.carry_out, abandon_on_cancel=True)
-                group.cancel_scope.cancel()
-        finally:
-            report.reader.halt()
+        outcome = await visited(run, report.reader, report.carry_out, report.told)
         for sheet in report.sheets:
             run.log(f"{sheet.name}: {sheet.count:,} rows\n")
         return outcome
@@ -78,8 +67,10 @@ class Report(Executor[ReportParams]):
         if not procedure.sql_blocks:
             raise InvalidInput(f"{procedure.path} has no SQL block; add one fenced as ```sql")
         source = one_of(self._sources, params.source or procedure.source)
+        if not self._sources[source].takes_sql:
+            raise InvalidInput(f"source {source} is a tool and takes no SQL; a report reads a database")
         values = fill_params(procedure, params.model_extra or {})
-        output = asking.output(params, run, procedure)
+        output = asking.output(params, run)
         stem = asking.stem(output, run, procedure, values)
         known = {"due_date": run.due_date.isoformat(), "task_id": run.task_id} | values
         subtitle = procedure.report.subtitle if procedure.report else None

@@ -69,7 +69,7 @@ class Report:
                     self._read()
                     files = self.run.outputs.write_all(self._all())
         except Halted:
-            return Returned(None, "stopped before the report was written")
+            return Returned(None, "stopped before it was over")
         except ReadFailed as error:
             return Failed(f"{self.place}: {error}", permanent=not error.passing)
         except TaskQueueError as error:
@@ -78,6 +78,11 @@ class Report:
         except OSError as error:
             return Failed(f"the report could not be written: {(error.strerror or 'disk error').lower()}")
         return self._completed(files)
+
+    def told(self) -> str:
+        """How far it is."""
+        count = sum(sheet.count for sheet in self.sheets)
+        return f"Reading {self.source}{f': {count:,} rows' if count else ''}"
 
     # Reading.
 

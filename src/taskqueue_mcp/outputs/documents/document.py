@@ -39,7 +39,8 @@ class Column:
 class Sheet:
     """The rows of one SQL block, the first `len(rows)` of `count`; `totals` are of all of them.
 
-    `group_by` is the column whose value opens a group where it changes.
+    `group_by` is the column whose value opens a group where it changes; of the columns in `summed` each group has
+    a sum of its own.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Sheet:
     note: str = ""
     totals: dict[str, str] = field(default_factory=dict)
     group_by: str | None = None
+    summed: frozenset[str] = frozenset()
 
     @property
     def visible(self) -> list[tuple[int, Column]]:
@@ -63,6 +65,16 @@ class Sheet:
         """The visible column that says "Total": the first one of text without a total of its own; -1 without one."""
         free = [at for at, column in self.visible if column.name not in self.totals and column.number is None]
         return free[0] if free else -1
+
+    def subtotals(self, rows: Sequence[Sequence[Any]]) -> list[str]:
+        """What stands in the heading of a group, for each visible column but the first; nothing where rows are cut."""
+        is_whole = self.count == len(self.rows)
+        return [
+            column.shown(sum(row[at] for row in rows if row[at] is not None))
+            if is_whole and column.name in self.summed
+            else ""
+            for at, column in self.visible[1:]
+        ]
 
     def groups(self) -> Iterator[tuple[str, list[Sequence[Any]]]]:
         """Yield the rows with the heading of their group, which is empty where there are no groups."""
