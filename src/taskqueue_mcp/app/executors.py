@@ -20,6 +20,16 @@ GROUP = "taskqueue_mcp.executors"
 """The group of entry points in which a package offers an executor: a class that is made without arguments."""
 
 
+def _calculation(settings: Settings) -> Executor[Any]:
+    from taskqueue_mcp.executors.calculation import Calculation  # noqa: PLC0415 - only a worker that has it loads it
+    from taskqueue_mcp.executors.limits import Limits  # noqa: PLC0415 - the same
+
+    means = settings.worker
+    folder = None if means.calculations is None else means.calculations.expanduser().absolute()
+    limits = Limits(**means.process.model_dump())
+    return Calculation(folder, python=means.calculation_python, env_names=means.calculation_env, limits=limits)
+
+
 def _query(settings: Settings) -> Executor[Any]:
     from taskqueue_mcp.executors.query import Query  # noqa: PLC0415 - only a worker that has it loads it
 
@@ -68,6 +78,7 @@ def _mail(settings: Settings) -> Executor[Any]:
 
 
 BUILT_IN: dict[str, Callable[[Settings], Executor[Any]]] = {
+    "calculation": _calculation,
     "claude": _claude,
     "mail": _mail,
     "query": _query,

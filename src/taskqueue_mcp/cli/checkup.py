@@ -213,14 +213,14 @@ def procedures(found: Settings) -> Iterator[Finding]:
 def executors(found: Settings) -> Iterator[Finding]:
     """Say whether this machine's worker could do what it is set up for."""
     worker = found.worker
+    reads = [name for name in worker.executors if name in {"query", "report"}]
+    if reads:
+        yield from _sources(found, " and ".join(reads))
     for name in worker.executors:
-        match name:
-            case "shell":
-                yield _shell(worker)
-            case "report":
-                yield _report(worker)
-            case _:
-                yield _executor(found, name)
+        if name == "shell":
+            yield _shell(worker)
+        elif name not in reads:
+            yield _executor(found, name)
     if worker.output is not None:
         folder = worker.output if worker.output.exists() else _existing(worker.output.absolute())
         if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
@@ -237,6 +237,8 @@ def _executor(found: Settings, name: str) -> Finding:
         reason = asyncio.run(executor.preflight())
     except TaskQueueError as error:
         return Finding("worker", "fail", str(error), "correct TASKQUEUE_WORKER__EXECUTORS, or the settings of it")
+    if name == "calculation" and found.worker.calculations is None:
+        return Finding("worker", "ok", f"calculation may run no script: {reason}")
     if reason is not None:
         return Finding("worker", "fail", f"{name}: {reason}", "the worker takes none of its tasks until then")
     return Finding("worker", "ok", f"{name} can work here")
@@ -253,15 +255,22 @@ def _shell(worker: WorkerSettings) -> Finding:
     return Finding("worker", "ok", f"shell may run {', '.join(worker.shell_allow)}")
 
 
-def _report(worker: WorkerSettings) -> Finding:
-    missing = [
-        f"{name} ({source.path})"
-        for name, source in worker.sources.items()
-        if source.path is not None and not source.path.is_file()
-    ]
-    if missing:
-        return Finding("worker", "fail", f"report: no file behind the source {', '.join(missing)}", "correct its path")
-    if not worker.sources:
+def _sources(found: Settings, readers: str) -> Iterator[Finding]:
+    """Say of each source whether it can be read now."""
+    from taskqueue_mcp.app.sources import sources_of  # noqa: PLC0415 - it loads SQLAlchemy
+    from taskqueue_mcp.executors.sources.reading import PROBE_SECONDS  # noqa: PLC0415 - the same
+
+    try:
+        sources = sources_of(found)
+    except TaskQueueError as error:
+        yield Finding("worker", "fail", str(error), "correct it under [worker.sources]")
+        return
+    if not sources:
         do = "name one with TASKQUEUE_WORKER__SOURCES or `worker --source NAME=PATH`"
-        return Finding("worker", "ok", f"report has no source to read; {do}")
-    return Finding("worker", "ok", f"report reads {', '.join(worker.sources)}")
+        yield Finding("worker", "ok", f"{readers} has no source to read; {do}")
+    for name, source in sources.items():
+        shown = f"source {name} ({found.worker.sources[name].shown})"
+        if why := source.probe(PROBE_SECONDS):
+            yield Finding("worker", "fail", f"{shown} cannot be read: {why}", "correct it under [worker.sources]")
+        else:
+            yield Finding("worker", "ok", f"{readers} reads {shown}")

@@ -54,6 +54,7 @@ def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
 @click.option("--name", help="Name of this worker, always the same.")
 @click.option("--output", type=FOLDER, help="Folder that results are written to.")
 @click.option("--source", multiple=True, metavar=PAIR, help="A database that may be read.")
+@click.option("--calculations", type=FOLDER, help="Folder of Python scripts that calculation tasks may run.")
 @click.option("--allow", multiple=True, metavar="COMMAND", help="A command that shell tasks may run.")
 @click.option(
     "--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For work to end after SIGTERM."
@@ -63,7 +64,8 @@ def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
 @TOKEN
 def worker(
     *, queues: tuple[str, ...], types: tuple[str, ...], executors: tuple[str, ...], concurrency: int | None,
-    once: bool, name: str | None, output: Path | None, source: tuple[str, ...], allow: tuple[str, ...],
+    once: bool, name: str | None, output: Path | None, source: tuple[str, ...], calculations: Path | None,
+    allow: tuple[str, ...],
     drain_seconds: float,
 ) -> int:  # fmt: skip
     """Claim tasks, carry them out, report what came of it. SIGTERM hands back what is unfinished, at no cost."""
@@ -74,6 +76,7 @@ def worker(
     given: dict[str, Any] = {
         "output": None if output is None else output.expanduser().absolute(),
         "sources": _sources(source),
+        "calculations": None if calculations is None else calculations.expanduser().absolute(),
         "shell_allow": list(allow),
         "executors": [each.partition("=")[0] for each in executors],
         "concurrency": concurrency,

@@ -58,6 +58,17 @@ class Limits:
             wanted.append(f"{{ ulimit -w {number} || ulimit -x {number} || :; }} 2>/dev/null")
         return [SHELL, "-c", f"{' && '.join(wanted)} && {BECOME}", *argv] if wanted else list(argv)
 
+    def how_it_ended(self, code: int) -> str:
+        """Return a process's exit code in words, with the limit that it broke."""
+        if code >= 0:
+            return f"exit {code}"
+        try:
+            how = f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"killed by signal {-code}"
+        why = self.broken_by(-code)
+        return f"{how}: {why}" if why else how
+
     def broken_by(self, number: int) -> str | None:
         """Return which limit a process broke that the signal `number` ended, in words, or None."""
         if sys.platform == "win32":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import tempfile
 import time
 from pathlib import Path
@@ -122,7 +121,7 @@ class Shell(Executor[ShellParams]):
         if ending is Ending.TIMED_OUT:
             return _failed(f"timed out after {seconds:g} s; give it longer with timeout_seconds", err)
         if process.returncode:
-            return _failed(self._exit(process.returncode), err)
+            return _failed(self._limits.how_it_ended(process.returncode), err)
         data: dict[str, Any] = {
             "exit_code": process.returncode,
             "stdout": out.text(MOST_RESULT_BYTES),
@@ -152,16 +151,6 @@ class Shell(Executor[ShellParams]):
                 env=environment,
                 start_new_session=True,
             )
-
-    def _exit(self, code: int) -> str:
-        if code > 0:
-            return f"exit {code}"
-        try:
-            how = f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"killed by signal {-code}"
-        why = self._limits.broken_by(-code)
-        return f"{how}: {why}" if why else how
 
     def _environment(self, asked: Mapping[str, str]) -> dict[str, str]:
         if refused := sorted(set(asked) - self._env_names):

@@ -53,10 +53,13 @@ class WorkerSettings(BaseModel):
     shell_allow: Words = Field(default_factory=list)
     shell_env: Words = Field(default_factory=list)
     shell_folder: Path | None = None
+    calculations: Path | None = None
+    calculation_python: Path | None = None
+    calculation_env: Words = Field(default_factory=list)
     process: ProcessSettings = Field(default_factory=ProcessSettings)
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
-    executors: Words = Field(default_factory=lambda: ["report", "shell"])
+    executors: Words = Field(default_factory=lambda: ["calculation", "query", "report", "shell"])
     concurrency: int = Field(1, ge=1, le=64)
     concurrency_of: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
     stand_ins: dict[str, str] = Field(default_factory=dict)
