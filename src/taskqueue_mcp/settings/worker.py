@@ -50,12 +50,12 @@ class WorkerSettings(BaseModel):
     output: Path | None = None
     checks: dict[CheckName, list[str]] = Field(default_factory=dict)
     sources: dict[str, Named] = Field(default_factory=dict)
-    shell_allow: Words = Field(default_factory=list)
-    shell_env: Words = Field(default_factory=list)
-    shell_folder: Path | None = None
     calculations: Path | None = None
     calculation_python: Path | None = None
     calculation_env: Words = Field(default_factory=list)
+    shell_allow: Words = Field(default_factory=list)
+    shell_env: Words = Field(default_factory=list)
+    shell_folder: Path | None = None
     process: ProcessSettings = Field(default_factory=ProcessSettings)
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
