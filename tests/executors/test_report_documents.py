@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -247,3 +249,36 @@ async def test_what_the_task_asks_for_wins_over_the_procedure(
     outcome = await success(make_run(procedure=procedure(), task={"output": asked}), shop, least=100)
 
     assert list(outcome.artifacts) == expected
+
+
+async def test_a_workbook_opens_on_its_figures_totals_and_charts_and_its_rows_stay_rows(
+    make_run: MakeRun, shop: Path, tmp_path: Path
+) -> None:
+    outcome = await success(make_run(procedure=procedure()), shop, output={"format": "xlsx"})
+
+    assert outcome.path is not None
+    path = tmp_path / "out" / outcome.path
+    book = load_workbook(io.BytesIO(path.read_bytes()))
+    rows, summary = book["Stock"], book["Summary"]
+    worth = sum(row[3].value for row in rows.iter_rows(min_row=2))
+    told = {row[0].value: row[1].value for row in summary.iter_rows(min_row=4, max_col=2)}
+    assert (rows.max_row, book.active.title) == (301, "Summary")
+    assert (summary["A1"].value, summary["A2"].value) == ("Stock & more", "From 0 pieces up")
+    assert (told["Products"], told["Named"]) == (300, 300)
+    assert told["Worth"] == pytest.approx(worth)
+    assert told["Worth (average)"] == pytest.approx(worth / 300)
+    assert rows["D2"].number_format == '"€ "#,##0.00'
+    with zipfile.ZipFile(path) as parts:
+        chart = parts.read("xl/charts/chart1.xml").decode()
+        assert re.findall(r"<c:f>([^<]+)</c:f>", chart) == ["Stock!$B$2:$B$6", "Stock!$C$2:$C$6"]
+        assert not [name for name in parts.namelist() if b"<f>" in parts.read(name)]
+
+
+@pytest.mark.parametrize("front", ["title: T", "title: T\nreport: {landscape: true}"])
+async def test_a_workbook_without_looks_has_no_sheet_but_its_rows(
+    make_run: MakeRun, shop: Path, tmp_path: Path, front: str
+) -> None:
+    outcome = await success(make_run(procedure=procedure(front)), shop, least=0)
+
+    assert outcome.path is not None
+    assert load_workbook(io.BytesIO((tmp_path / "out" / outcome.path).read_bytes())).sheetnames == ["Stock"]

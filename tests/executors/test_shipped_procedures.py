@@ -49,6 +49,7 @@ def sheets(path: Path) -> dict[str, Rows]:
         return {
             name: rows(ElementTree.fromstring(book.read(f"xl/worksheets/sheet{number}.xml")))  # noqa: S314 - ours
             for number, name in enumerate(names, 1)
+            if name != "Summary"
         }
 
 

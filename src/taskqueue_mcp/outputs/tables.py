@@ -8,7 +8,7 @@ import json
 import math
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain, islice
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import xlsxwriter
 
 from taskqueue_mcp.errors import InvalidInput
+from taskqueue_mcp.outputs import summary as summaries
+from taskqueue_mcp.outputs.cells import LONGEST_CELL_XLSX, UNWRITABLE, cell_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 FORMULA_STARTS: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the full-width forms count too
 FORMULA_STARTS_SET: Final = frozenset(FORMULA_STARTS)
@@ -33,7 +35,6 @@ _first: Final = itemgetter(0)
 
 MOST_ROWS_XLSX: Final = 1_048_575
 MOST_COLUMNS_XLSX: Final = 16_384
-LONGEST_CELL_XLSX: Final = 32_767
 LARGEST_EXACT_XLSX: Final = 10**15
 """Excel keeps 15 digits of a number; a longer one (an EAN, a card) is written as text."""
 
@@ -44,11 +45,15 @@ FLOAT_FORMAT: Final = "#,##0.00##"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows; `rows` is read once. `name` is the sheet's, where the format has sheets."""
+    """Columns and rows; `rows` is read once. `name` is the sheet's, where the format has sheets.
+
+    `numbers` are the spreadsheet's formats of columns, by their names, where the usual one does not do.
+    """
 
     name: str
     columns: Sequence[str]
     rows: Iterable[Sequence[Any]]
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_csv(file: BinaryIO, table: Table) -> int:
@@ -81,8 +86,12 @@ def write_json(file: BinaryIO, table: Table) -> int:
         return count
 
 
-def write_xlsx(file: BinaryIO, tables: Iterable[Table]) -> list[int]:
+def write_xlsx(
+    file: BinaryIO, tables: Iterable[Table], summary: Callable[[], summaries.Summary | None] | None = None
+) -> list[int]:
     """Write a sheet a table; return the rows of each. Rows are not kept in memory.
+
+    `summary` is asked, once all of them are written, for what a last sheet tells of them.
 
     Raises:
         InvalidInput: a table has more rows or columns than a sheet holds.
@@ -94,12 +103,15 @@ def write_xlsx(file: BinaryIO, tables: Iterable[Table]) -> list[int]:
         formats["date"] = workbook.add_format({"num_format": "yyyy-mm-dd"})
         formats["datetime"] = workbook.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         counts: list[int] = []
-        taken: set[str] = set()
+        names: dict[str, str] = {}
         try:
             for table in tables:
-                name = sheet_name(table.name, taken)
-                taken.add(name.lower())
-                counts.append(_write_sheet(workbook.add_worksheet(name), table, formats))
+                name = names[table.name] = sheet_name(table.name, {each.lower() for each in names.values()})
+                own = {column: workbook.add_format({"num_format": text}) for column, text in table.numbers.items()}
+                counts.append(_write_sheet(workbook.add_worksheet(name), table, formats, own))
+            if summary is not None and (found := summary()) is not None:
+                name = sheet_name(summaries.NAME, {each.lower() for each in names.values()})
+                summaries.write(workbook, name, found, names)
         except BaseException:
             for sheet in workbook.worksheets():
                 sheet.row_data_fh.close()  # closing the workbook would pack what nobody wants
@@ -206,20 +218,21 @@ def _disarmed(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
-def _write_sheet(sheet: Any, table: Table, formats: dict[str, Any]) -> int:
+def _write_sheet(sheet: Any, table: Table, usual: dict[str, Any], own: Mapping[str, Any]) -> int:
     columns = unique(table.columns)
+    formats = [usual | {"float": own[name], "whole": own[name]} if name in own else usual for name in columns]
     if len(columns) > MOST_COLUMNS_XLSX:
         raise InvalidInput(f"{len(columns):,} columns are more than a sheet holds; write csv instead")
     widths = [len(name) + 3 for name in columns]  # room for the filter's arrow
     for at, name in enumerate(columns):
-        sheet.write_string(0, at, _cell_text(name), formats["bold"])
+        sheet.write_string(0, at, cell_text(name), usual["bold"])
     count = 0
     for batch in batches(table.rows):
         if count + len(batch) > MOST_ROWS_XLSX:
             raise InvalidInput(f"more than {MOST_ROWS_XLSX:,} rows, which a sheet holds; write csv instead")
         for row in batch[: max(0, WIDTHS_FROM_ROWS - count)]:
             widths = [max(width, _shown_width(cell)) for width, cell in zip(widths, row, strict=True)]
-        writers = [_writer(sheet, column, formats) for column in zip(*batch, strict=True)]
+        writers = [_writer(sheet, column, each) for column, each in zip(zip(*batch, strict=True), formats, strict=True)]
         for count, row in enumerate(batch, count + 1):  # noqa: B020 - it goes on where the last batch ended
             for at, cell in enumerate(row):
                 writers[at](count, at, cell)
@@ -233,9 +246,11 @@ def _write_sheet(sheet: Any, table: Table, formats: dict[str, Any]) -> int:
 def _writer(sheet: Any, column: Sequence[Any], formats: dict[str, Any]) -> Callable[[int, int, Any], object]:
     """What writes each cell of a column: the sheet itself where all of them are of one simple kind."""
     kinds = set(map(type, column))
-    if kinds == TEXT and max(map(len, column)) <= LONGEST_CELL_XLSX and not _UNWRITABLE.search("".join(column)):
+    if kinds == TEXT and max(map(len, column)) <= LONGEST_CELL_XLSX and not UNWRITABLE.search("".join(column)):
         return sheet.write_string  # type: ignore[no-any-return]  # the library has no types
     if kinds == WHOLE and min(column) > -LARGEST_EXACT_XLSX and max(column) < LARGEST_EXACT_XLSX:
+        if (number := formats.get("whole")) is not None:
+            return lambda row, at, cell: sheet.write_number(row, at, cell, number)
         return sheet.write_number  # type: ignore[no-any-return]  # the same
     if kinds == FLOAT and all(map(math.isfinite, column)):
         number = formats["float"]
@@ -251,7 +266,7 @@ def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any
         case bool():
             sheet.write_boolean(row, at, cell)
         case int() if abs(cell) < LARGEST_EXACT_XLSX:
-            sheet.write_number(row, at, cell)
+            sheet.write_number(row, at, cell, formats.get("whole"))
         case float() | Decimal() if math.isfinite(cell):
             sheet.write_number(row, at, float(cell), formats["float"])
         case datetime() if cell.tzinfo is None:
@@ -259,24 +274,12 @@ def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any
         case date() if not isinstance(cell, datetime):
             sheet.write_datetime(row, at, cell, formats["date"])
         case _:
-            sheet.write_string(row, at, _cell_text(str(simple(cell))))
+            sheet.write_string(row, at, cell_text(str(simple(cell))))
 
 
 def _shown_width(cell: Any) -> int:
     """How many characters wide a cell is shown."""
     if cell is None:
         return 0
-    shown = f"{cell:,.2f}" if isinstance(cell, float | Decimal) else _cell_text(str(simple(cell)))
+    shown = f"{cell:,.2f}" if isinstance(cell, float | Decimal) else cell_text(str(simple(cell)))
     return max(map(len, shown.split("\n")))
-
-
-_UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-
-
-def _cell_text(text: str) -> str:
-    """Text as XML can hold it and Excel will show it."""
-    text = _UNWRITABLE.sub("\ufffd", text)
-    if len(text) <= LONGEST_CELL_XLSX:
-        return text
-    note = f" … [cut, {len(text):,} characters]"
-    return text[: LONGEST_CELL_XLSX - len(note)] + note

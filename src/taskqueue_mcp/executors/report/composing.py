@@ -69,7 +69,7 @@ def figures(sheets: Sequence[Gathered], layout: looks.Layout | None) -> list[Fig
 
 def charts(sheets: Sequence[Gathered], layout: looks.Layout | None) -> list[Chart]:
     """The charts, of the rows that were kept."""
-    return [_chart(asked, _sheet_for(asked.sheet, sheets), layout) for asked in (layout.charts if layout else [])]
+    return [_chart(asked, sheet_for(asked.sheet, sheets), layout) for asked in (layout.charts if layout else [])]
 
 
 def document(
@@ -91,7 +91,7 @@ def document(
 
 
 def _figure(asked: looks.Figure, sheets: Sequence[Gathered], layout: looks.Layout | None) -> Figure:
-    found = _sheet_for(asked.sheet, sheets)
+    found = sheet_for(asked.sheet, sheets)
     value = found.of(asked.column, asked.of)
     number = number_formats.read(asked.format) if asked.format else _number_of(found, asked.column, layout)
     note, change = "", ""
@@ -123,7 +123,8 @@ def _chart(asked: looks.Chart, found: Gathered, layout: looks.Layout | None) -> 
     )
 
 
-def _sheet_for(named: str | None, sheets: Sequence[Gathered]) -> Gathered:
+def sheet_for(named: str | None, sheets: Sequence[Gathered]) -> Gathered:
+    """The sheet that a figure or a chart is of."""
     return next(each for at, each in enumerate(sheets) if is_of(named, each.name, is_first=at == 0))
 
 

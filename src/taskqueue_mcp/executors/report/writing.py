@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from taskqueue_mcp.errors import TaskQueueError
-from taskqueue_mcp.executors.report import composing
+from taskqueue_mcp.executors.report import composing, workbooks
 from taskqueue_mcp.executors.report.asking import DOCUMENTS, STREAMED
 from taskqueue_mcp.executors.report.gathering import by_name, gathered, wanted_sums
 from taskqueue_mcp.executors.sources.reading import Halted, ReadFailed
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.model import Outcome
     from taskqueue_mcp.outputs.documents.document import Document
     from taskqueue_mcp.outputs.folder import WrittenFile
+    from taskqueue_mcp.outputs.summary import Summary
     from taskqueue_mcp.procedures.parsing import Procedure, SqlBlock
 
     Writer = Callable[[BinaryIO], object]
@@ -98,7 +99,7 @@ class Report:
             self._go_to(block)
             columns, rows = self.reader.read(block.sql, self.values)
             sheet = self._sheet(number, block, unique(columns))
-            yield Table(sheet.name, sheet.columns, sheet.passing(rows))
+            yield Table(sheet.name, sheet.columns, sheet.passing(rows), self._numbers(sheet))
 
     def _read(self) -> None:
         """Read everything, and lay the rows aside where a format holds all of them."""
@@ -137,7 +138,9 @@ class Report:
     def _all(self) -> Iterator[tuple[str, Writer]]:
         for each in self.formats:
             if each in STREAMED:
-                tables = (Table(sheet.name, sheet.columns, sheet.again()) for sheet in self.sheets)
+                tables = (
+                    Table(sheet.name, sheet.columns, sheet.again(), self._numbers(sheet)) for sheet in self.sheets
+                )
                 yield from self._streamed(each, tables)
             else:
                 self.wrote.append((f"{self.stem}.{each}", []))
@@ -147,13 +150,19 @@ class Report:
         path = f"{self.stem}.{file_format}"
         if file_format == "xlsx":
             self.wrote.append((path, self.sheets))
-            yield path, self._guarded(lambda file: write_xlsx(file, tables))
+            yield path, self._guarded(lambda file: write_xlsx(file, tables, self._summary))
             return
         write = write_csv if file_format == "csv" else write_json
         for number, table in enumerate(tables):
             own = self._path_of(path, table)
             self.wrote.append((own, self.sheets[number : number + 1]))
             yield own, self._guarded(partial(write, table=table))
+
+    def _numbers(self, sheet: Gathered) -> dict[str, str]:
+        return workbooks.numbers(sheet.name, self.procedure.report)
+
+    def _summary(self) -> Summary | None:
+        return workbooks.summary(self.sheets, self.procedure.report, self.procedure.title, self.subtitle)
 
     def _path_of(self, path: str, table: Table) -> str:
         """A file for each block where the format has no sheets."""
