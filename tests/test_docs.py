@@ -315,6 +315,20 @@ def test_the_readme_keeps_the_promises_in_their_number() -> None:
     assert [int(number) for number in numbers] == list(range(1, 14))
 
 
+# Security.
+
+
+def test_every_control_of_the_document_on_security_has_tests_that_exist() -> None:
+    rows = table(ROOT / "docs" / "security.md", "control", "tests")
+    assert len(rows) > 20
+    for control, tests in rows:
+        named = coded(tests)
+        assert named, control
+        for each in named:
+            file, _, test = each.partition("::")
+            assert re.search(rf"^(async )?def {test}\(", text(ROOT / file), re.MULTILINE), each
+
+
 # Scaling.
 
 
