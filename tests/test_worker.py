@@ -30,6 +30,7 @@ from pydantic import ConfigDict
 from taskqueue_mcp import sample
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Params, Registry, Run
+from taskqueue_mcp.executors.query import Query
 from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.executors.sources.sqlite import SqliteFile
@@ -207,9 +208,10 @@ def work(given: dict[str, Any]) -> int:
         for key, value in given.items()
         if key not in {"url", "token", "stdio", "sources", "output", "fussy", "only"}
     }
-    report = Report({name: SqliteFile(path) for name, path in sources.items()})
+    read = {name: SqliteFile(path) for name, path in sources.items()}
     made: list[Executor[Any]] = [
-        report,
+        Report(read),
+        Query(read),
         shell,
         Nap(),
         Odd(),

@@ -193,6 +193,7 @@ class Body(NamedTuple):
     notify: str | None = None
     plan: str | None = None
     metadata: JsonText | None = None
+    only_if: JsonText | None = None
     trust: str | None = None
     rights: str | None = None
     """The executors that its creator had a right to besides the open ones: its children get no others."""

@@ -69,6 +69,8 @@ async def test_a_strangers_command_waits_and_an_operators_own_does_not(desk: Des
     assert own.status is Status.READY
     strangers = await desk.create(task_type="shell", params=ARGV, by=OPERATOR, requested_by="Eve")
     assert waits(strangers)
+    looking = {"only_if": {"command": ["git", "fetch"]}}
+    assert waits(await desk.create("A look by a command", options=looking, by=OPERATOR, requested_by="Eve"))
     note = await desk.create("A note", by=GEMINI, requested_by="Eve")
     after = await desk.create(task_type="shell", params=ARGV, by=OPERATOR, depends_on=(note.id,))
     assert waits(after)

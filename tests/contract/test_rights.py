@@ -40,6 +40,15 @@ async def test_an_executor_that_is_not_open_needs_its_scope(desk: Desk) -> None:
         assert (await desk.create(by=OPERATOR, **asked)).status is Status.READY
 
 
+async def test_a_first_look_needs_the_right_of_the_executor_whose_list_it_goes_by(desk: Desk) -> None:
+    by_command: dict[str, Any] = {"options": {"only_if": {"command": ["git", "fetch"]}}}
+    by_statement: dict[str, Any] = {"options": {"only_if": {"source": "shop", "sql": "SELECT 1"}}}
+    with pytest.raises(Forbidden, match="exec:shell"):
+        await desk.create(**by_command)
+    assert (await desk.create(by=OPERATOR, **by_command)).status is Status.READY
+    assert (await desk.create(**by_statement)).status is Status.READY
+
+
 async def test_the_open_ones_need_none_and_those_that_nobody_knows_do(desk: Desk) -> None:
     for executor in ("calculation", "claude", "query", "report"):
         assert (await desk.create(options={"executor": executor})).executor == executor

@@ -85,6 +85,11 @@ class Query(Executor[QueryParams]):
         self._most_rows = most_rows
         self._most_bytes = most_bytes
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that may be read, by name."""
+        return self._sources
+
     async def preflight(self) -> str | None:
         """Why no source can be read; one that can is enough."""
         return await lacking(self._sources)

@@ -29,11 +29,11 @@ RETURNING {TASK}
 INSERT_BODY = """
 INSERT INTO bodies (
   task_id, instructions, params, sop, template, variables, output, outputs, tags, requested_by, timeout_seconds,
-  budget_usd, budget, on_dependency_failure, notify, plan, metadata, trust, rights, approval)
+  budget_usd, budget, on_dependency_failure, notify, plan, metadata, only_if, trust, rights, approval)
 VALUES (
   :task_id, :instructions, :params, :sop, :template, :variables, :output, :outputs, :tags, :requested_by,
-  :timeout_seconds, :budget_usd, :budget, :on_dependency_failure, :notify, :plan, :metadata, :trust, :rights,
-  :approval)
+  :timeout_seconds, :budget_usd, :budget, :on_dependency_failure, :notify, :plan, :metadata, :only_if, :trust,
+  :rights, :approval)
 """
 
 FETCH = f"SELECT {TASK} FROM tasks WHERE id = :id"
@@ -234,7 +234,7 @@ UPDATE bodies
        output = :output, outputs = :outputs, tags = :tags, timeout_seconds = :timeout_seconds, budget_usd = :budget_usd,
        budget = :budget,
        on_dependency_failure = :on_dependency_failure, notify = :notify, plan = :plan, metadata = :metadata,
-       requested_by = :requested_by, trust = :trust, rights = :rights
+       only_if = :only_if, requested_by = :requested_by, trust = :trust, rights = :rights
  WHERE task_id = :task_id
 """
 UNTAG = "DELETE FROM task_tags WHERE task_id = :task_id"

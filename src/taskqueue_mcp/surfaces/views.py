@@ -101,7 +101,7 @@ def document(text: str | None) -> Any:
 def body(found: Body) -> Json:
     """Return what a task asks for, without what was not asked for."""
     view: Json = {"instructions": found.instructions}
-    for key in ("params", "variables", "output", "outputs", "notify", "metadata"):
+    for key in ("params", "variables", "output", "outputs", "notify", "metadata", "only_if"):
         value = getattr(found, key)
         if value is not None:
             view[key] = document(value)

@@ -35,9 +35,10 @@ class Asked:
     digest: str
 
 
-def is_needed(rules: Rules, executor: str, task_type: str, trust: str | None, *, wanted: bool) -> bool:
+def is_needed(rules: Rules, executor: str, task_type: str, body: Body, *, wanted: bool) -> bool:
     """Whether a task has to wait for a person: it says so itself, or its kind is sensitive."""
-    return wanted or rules.is_sensitive(executor, task_type, trust)
+    kinds = (executor, *rights.looking(body))
+    return wanted or any(rules.is_sensitive(each, task_type, body.trust) for each in kinds)
 
 
 def ask_about(
@@ -79,7 +80,7 @@ def pending(
     procedure: FollowedProcedure | None,
 ) -> Asked | None:  # fmt: skip
     """Return what a person has to be asked before a task may be handed out; None where nothing stands in its way."""
-    if not is_needed(rules, task.executor, task.task_type, body.trust, wanted=approval is not None):
+    if not is_needed(rules, task.executor, task.task_type, body, wanted=approval is not None):
         return None
     asked = of_task(transaction, task, body, procedure)
     if approval == asked.digest:
@@ -94,7 +95,7 @@ def pending(
 def hold(transaction: Transaction, rules: Rules, task: Task) -> Task | None:
     """Let a task that is about to become ready wait for a person instead; None where it need not."""
     body, _, approval, _ = tasks.fetch_order(transaction, task.id)
-    if not is_needed(rules, task.executor, task.task_type, body.trust, wanted=approval is not None):
+    if not is_needed(rules, task.executor, task.task_type, body, wanted=approval is not None):
         return None
     asked = pending(transaction, rules, task, body, approval, pinning.pin(rules, body))
     return None if asked is None else ask(transaction, task, asked, "before it runs")
@@ -156,7 +157,9 @@ def check_impartial(transaction: Transaction, rules: Rules, caller: Caller, task
 
 
 def _shown(body: Body) -> list[tuple[str, Any]]:
-    names = ("instructions", "params", "variables", "output", "plan", "budget_usd", "budget", "timeout_seconds")
+    names = (
+        "instructions", "params", "variables", "only_if", "output", "plan", "budget_usd", "budget", "timeout_seconds",
+    )  # fmt: skip
     return [(name, getattr(body, name)) for name in names if getattr(body, name)]
 
 

@@ -169,7 +169,7 @@ def _approval(
     schedule: Schedule | None,
 ) -> tuple[str | None, Asked | None]:  # fmt: skip
     """Return the approval that a new task has or needs, and what a person is asked first."""
-    needed = approving.is_needed(rules, merged.executor, merged.task_type, body.trust, wanted=new.requires_approval)
+    needed = approving.is_needed(rules, merged.executor, merged.task_type, body, wanted=new.requires_approval)
     if not needed:
         return None, None
     asked = approving.ask_about(

@@ -108,7 +108,7 @@ def gather(
         Named(each.path, each.size, each.sha256, each.stored) for name, each in stored.items() if name not in told
     ]
     claimed = Claimed(
-        wanted=declared(body),
+        wanted=() if _is_skipped(body, data) else declared(body),
         named=tuple(named),
         data=data,
         values=values_of(transaction, rules, task, body),
@@ -124,6 +124,14 @@ def gather(
 def declared(body: Body) -> tuple[expectations.Expectation, ...]:
     """Return what a task declares that it must produce."""
     return () if body.outputs is None else expectations.read(json.loads(body.outputs))
+
+
+def _is_skipped(body: Body, data: str | None) -> bool:
+    """Whether there was nothing to do, by the look that the task itself asks for: then nothing has to be there."""
+    if body.only_if is None or data is None:
+        return False
+    told = json.loads(data)
+    return isinstance(told, dict) and told.get("skipped") is True
 
 
 def values_of(transaction: Transaction, rules: Rules, task: Task, body: Body) -> dict[str, Any]:

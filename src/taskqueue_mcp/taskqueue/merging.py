@@ -255,9 +255,11 @@ def _checked(merged: dict[str, Any], rules: Rules, requested_by: str | None) -> 
         notify=_written("notify", options.notify, limits),
         plan=options.plan,
         metadata=_written("metadata", options.metadata, limits),
+        only_if=_written("only_if", options.only_if, limits),
     )
     parts = (
         title, body.instructions, body.params, body.variables, body.output, body.outputs, body.notify, body.metadata,
+        body.only_if,
     )  # fmt: skip
     size = sum(len(part.encode()) for part in parts if part)
     if size > limits.body_bytes:
@@ -302,6 +304,7 @@ class Options:
     notify: Any = None
     plan: str | None = None
     metadata: Any = None
+    only_if: dict[str, Any] | None = None
 
     def budget(self) -> dict[str, Any]:
         """Return the ceilings beside `budget_usd`: of a run in turns and minutes, of a schedule's day in each unit."""
@@ -336,7 +339,7 @@ def _options(given: dict[str, Any]) -> Options:
     for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
         if key in options:
             options[key] = _whole(f"options.{key}", options[key], least, most)
-    readers: dict[str, Callable[[Any], Any]] = {"output": _output, "outputs": _outputs}
+    readers: dict[str, Callable[[Any], Any]] = {"output": _output, "outputs": _outputs, "only_if": _only_if}
     readers |= {key: partial(_amount, f"options.{key}") for key in sorted(BUDGETS)}
     for key, read in readers.items():
         if key in options:
@@ -369,6 +372,25 @@ def _amount(name: str, value: Any) -> float:
         what = "in US dollars " if "usd" in name else ""
         raise InvalidInput(f"{name}: must be an amount {what}above 0")
     return amount
+
+
+def _only_if(value: Any) -> dict[str, Any]:
+    """Check the shape; what the statement or command may do is for the worker's lists to say."""
+    how = 'options.only_if: must be {"source", "sql"} or {"command": ["name", "argument"]}'
+    if not isinstance(value, dict) or set(value) - {"sql", "source", "params", "command"}:
+        raise InvalidInput(how)
+    command, sql = value.get("command"), value.get("sql")
+    if (command is None) == (sql is None) or (command is not None and len(value) > 1):
+        raise InvalidInput(how)
+    if command is not None and not (command and _is_texts(command)):
+        raise InvalidInput(how)
+    if not isinstance(value.get("params", {}), dict) or not _is_texts([value.get("source", ""), sql or ""]):
+        raise InvalidInput(how)
+    return value
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _outputs(value: Any) -> tuple[Expectation, ...]:

@@ -112,9 +112,24 @@ def check(
         Forbidden: with the scope that is missing.
         InvalidInput: a variable of an owner's template is not plain.
     """
-    executor = merged.executor
-    if executor in rules.open_executors:
-        return
+    for executor in _needed(rules, merged):
+        _check(transaction, caller, wanted, executor, parent)
+
+
+def _needed(rules: Rules, merged: Merged) -> Iterable[str]:
+    """Return the executors that need a right: the task's own, and the one whose list its first look goes by."""
+    wanted = dict.fromkeys((merged.executor, *looking(merged.body)))
+    return [each for each in wanted if each not in rules.open_executors]
+
+
+def looking(body: Body) -> tuple[str, ...]:
+    """Return the executor whose list the first look of a task goes by, where it has one."""
+    if body.only_if is None:
+        return ()
+    return ("shell",) if "command" in json.loads(body.only_if) else ("query",)
+
+
+def _check(transaction: Transaction, caller: Caller, wanted: Wanted, executor: str, parent: Task | None) -> None:
     if not of(caller).include(executor) and not lent(transaction, wanted):
         raise lacking(caller, executor)
     if parent is not None and not read(tasks.fetch_body(transaction, parent.id).rights).include(executor):
@@ -141,13 +156,13 @@ def check_run(transaction: Transaction, rules: Rules, wanted: Wanted, merged: Me
     Raises:
         Forbidden: with the scope that is missing.
     """
-    executor = merged.executor
-    if executor not in rules.open_executors and not held.include(executor) and not lent(transaction, wanted):
-        raise Forbidden(
-            f"who made schedule {name!r} had no right to the executor {executor}; have somebody with the scope "
-            f"{scope_of(executor)} save it again",
-            scope=scope_of(executor),
-        )
+    for executor in _needed(rules, merged):
+        if not held.include(executor) and not lent(transaction, wanted):
+            raise Forbidden(
+                f"who made schedule {name!r} had no right to the executor {executor}; have somebody with the scope "
+                f"{scope_of(executor)} save it again",
+                scope=scope_of(executor),
+            )
 
 
 def lent(transaction: Transaction, wanted: Wanted) -> bool:

@@ -20,6 +20,7 @@ from taskqueue_mcp.executors.base import Run
 from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Reason, Returned
 from taskqueue_mcp.worker import claims, outcomes, preparing
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
+from taskqueue_mcp.worker.fitness import Unfit
 from taskqueue_mcp.worker.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -162,11 +163,12 @@ class Attempt:
         try:
             claim = await claims.whole(self._means.connection, self._claim)
             executor = self._executor()
-            if executor is None:
-                return _later(now, self._means.fitness.why_not(self._wanted))
             procedure = preparing.procedure(claim)
             params = preparing.params(executor, claim, procedure)
+            acting = preparing.conditional(executor, claim, self._means.registry, self._means.fitness)
             run = self._run(claim, procedure, now)
+        except Unfit as why:
+            return _later(now, str(why))
         except TaskQueueError as error:
             if executor is not None and executor.name != self._wanted:
                 return _later(now, f"{executor.name} cannot stand in for {self._wanted}: {error}")
@@ -174,7 +176,7 @@ class Attempt:
         except OSError as error:
             return Failed(f"no working directory could be made: {error.strerror or error}")
         try:
-            return await self._watched_over(executor, params, run)
+            return await self._watched_over(acting, params, run)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end_strays()
@@ -242,11 +244,12 @@ class Attempt:
             return Failed(f"the executor returned a {type(outcome).__name__} and no outcome", permanent=True)
         return Returned(None, "broken off")
 
-    def _executor(self) -> Executor[Any] | None:
-        """Return what carries the task out, or None where that cannot work now.
+    def _executor(self) -> Executor[Any]:
+        """Return what carries the task out.
 
         Raises:
             InvalidInput: this worker does not have it.
+            Unfit: it cannot work now.
         """
         registry = self._means.registry
         if self._wanted not in registry:
@@ -254,10 +257,12 @@ class Attempt:
                 f"this worker has no executor {self._wanted[:60]!a}; it has {', '.join(sorted(registry))}"
             )
         name = self._means.fitness.carries_out(self._wanted)
-        if name is not None and name != self._wanted:
-            why = self._means.fitness.why_not(self._wanted)
+        why = self._means.fitness.why_not(self._wanted)
+        if name is None:
+            raise Unfit(why)
+        if name != self._wanted:
             self._reporter.log(f"{name} stands in for {self._wanted}, which cannot work here: {why}\n")
-        return None if name is None else registry[name]
+        return registry[name]
 
     def _run(self, claim: Claim, procedure: Procedure | None, now: datetime) -> Run:
         self._folder = tempfile.TemporaryDirectory(

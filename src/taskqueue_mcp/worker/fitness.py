@@ -36,6 +36,10 @@ MICROS: Final = 1_000_000
 LONGEST_REASON: Final = 300
 
 
+class Unfit(Exception):
+    """This machine cannot do it now, in a line."""
+
+
 @dataclass(slots=True)
 class _State:
     """What is known of one executor: why it cannot work (empty: it can), and since when."""

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.executors.base import validated_over
+from taskqueue_mcp.executors.base import validated, validated_over
 from taskqueue_mcp.procedures.parsing import parse
+from taskqueue_mcp.worker.fitness import Unfit
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from taskqueue_mcp.executors.base import Executor, Params
+    from taskqueue_mcp.executors.base import Executor, Params, Registry
     from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.worker.claims import Claim
+    from taskqueue_mcp.worker.fitness import Fitness
 
 
 def procedure(claim: Claim) -> Procedure | None:
@@ -45,6 +47,27 @@ def params(executor: Executor[Any], claim: Claim, followed: Procedure | None) ->
     """
     checked: Params = validated_over(executor.params, claim.params, followed, what=f"params of {executor.name}")
     return checked
+
+
+def conditional(executor: Executor[Any], claim: Claim, registry: Registry, fitness: Fitness) -> Executor[Any]:
+    """Return `executor`, behind the look that the task asks for if it does.
+
+    Raises:
+        InvalidInput: `only_if` is not what it must be.
+        Unfit: the look cannot be had here now.
+    """
+    given = claim.task.get("only_if")
+    if given is None:
+        return executor
+    from taskqueue_mcp.executors.condition import Conditional, OnlyIf  # noqa: PLC0415 - few tasks have one
+
+    asked = validated(OnlyIf, given, what="only_if")
+    looking = registry.get(asked.executor)
+    if looking is None:
+        raise Unfit(f"only_if needs the executor {asked.executor}, which this worker does not have")
+    if why := fitness.why_not(asked.executor):
+        raise Unfit(f"only_if: {why}")
+    return Conditional(executor, asked, looking)
 
 
 def zone(name: str | None) -> tzinfo:

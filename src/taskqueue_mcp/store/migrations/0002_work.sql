@@ -96,4 +96,6 @@ CREATE TABLE unpaid (
 ) {table};
 
 CREATE INDEX unpaid_due ON unpaid (due_again_at) WHERE due_again_at IS NOT NULL;
-CREATE INDEX unpaid_by_account ON unpaid (account, run_at, task_id)
+CREATE INDEX unpaid_by_account ON unpaid (account, run_at, task_id);
+
+ALTER TABLE bodies ADD COLUMN only_if TEXT;

@@ -99,7 +99,7 @@ class CreateTask(TaskArguments):
         None,
         description="JSON object: executor, output {format,path,filename_pattern}, "
         "outputs [{path,min_rows,columns,json_schema,sql}] to be checked, timeout_seconds, budget_usd, "
-        "max_attempts, serial_key, on_dependency_failure, notify, plan, metadata",
+        "max_attempts, serial_key, on_dependency_failure, notify, plan, metadata, only_if {source,sql}|{command}",
     )
 
 
