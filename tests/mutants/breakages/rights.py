@@ -16,13 +16,19 @@ MUTANTS = (
     Mutant(
         "anybody-has-commands-run",
         SCOPE,
-        (Edit("taskqueue/rights.py", "if executor in rules.open_executors:", "if executor:", "check"),),
+        (Edit("taskqueue/rights.py", "if each not in rules.open_executors]", "if not each]", "_needed"),),
         (f"{RIGHTS}::test_an_executor_that_is_not_open_needs_its_scope",),
+    ),
+    Mutant(
+        "anybody-has-commands-run-before-a-task",
+        "creating an executing kind needs its scope, and a first look is one",
+        (Edit("taskqueue/rights.py", "(merged.executor, *looking(merged.body))", "(merged.executor,)", "_needed"),),
+        (f"{RIGHTS}::test_a_first_look_needs_the_right_of_the_executor_whose_list_it_goes_by",),
     ),
     Mutant(
         "a-child-has-its-callers-rights",
         CHILD,
-        (Edit("taskqueue/rights.py", "if parent is not None and not", "if parent is None and not", "check"),),
+        (Edit("taskqueue/rights.py", "if parent is not None and not", "if parent is None and not", "_check"),),
         (f"{RIGHTS}::test_a_child_needs_the_right_of_its_caller_and_of_the_one_who_asked_for_its_parent",),
     ),
     Mutant(
