@@ -26,14 +26,16 @@ def answers(url: str) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_demo_goes_from_a_request_to_a_spreadsheet_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_demo_goes_from_requests_to_files_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = subprocess.run(
         [*DEMO, "--output", tmp_path / "out"], capture_output=True, text=True, check=False, timeout=100
     )
     assert (demo.returncode, demo.stderr) == (0, "")
     (report,) = (tmp_path / "out" / "Reports" / "LowStock").glob("LowStock_????-??-??.xlsx")
     assert zipfile.ZipFile(report).testzip() is None
-    assert str(report) in demo.stdout
+    page = report.with_suffix(".html")
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert all(f"{path}  {path.stat().st_size:,} bytes" in demo.stdout for path in (report, page))
     header, *rows = workbook.rows(report)
     assert header[:2] == ["sku", "product"]
     assert f"{len(rows)} products are low" in demo.stdout
@@ -42,11 +44,21 @@ def test_the_demo_goes_from_a_request_to_a_spreadsheet_and_leaves_nothing_runnin
     assert re.search(r"T-1 is ready, created by front-end", demo.stdout)
     assert re.search(r"T-1 again", demo.stdout)
     assert len(re.findall(r"\d{4}-\d\d-\d\d 07:00", demo.stdout)) == 3
-    assert re.search(r"completed by stockroom-1, attempt 1", demo.stdout)
+    assert re.search(r"completed by stockroom-1, attempt 1, .*; its files are verified", demo.stdout)
     assert re.findall(r"^[1-9] +[\d.]+ m?s +(\w+) +(\S+)", demo.stdout, re.MULTILINE)[:2] == [
         ("created", "front-end"),
         ("claimed", "stockroom"),
     ]
+    (query,) = (tmp_path / "out" / "Reports" / "Custom").glob("Query_*.csv")
+    skus = [line.partition(",")[0] for line in query.read_text(encoding="utf-8").splitlines()[1:]]
+    (note,) = (tmp_path / "out" / "Notes").glob("OrderNote_????-??-??.md")
+    written = note.read_text(encoding="utf-8")
+    assert len(skus) == 5
+    assert all(f"| {sku} |" in written for sku in skus)
+    assert all(line in demo.stdout for line in written.splitlines())
+    assert re.search(r"completed by stockroom-1: Claude Code, 2 turns", demo.stdout)
+    (cost,) = re.findall(r"All of it costs ([\d,.]+)\.", written)
+    assert f"“The note is written: 5 orders, {cost} in all.”" in demo.stdout
     assert "\x1b" not in demo.stdout
     (url,) = set(re.findall(r"--server (http://127\.0\.0\.1:\d+)", demo.stdout))
     assert not answers(url)

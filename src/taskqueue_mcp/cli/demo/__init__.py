@@ -15,11 +15,11 @@ import click
 
 from taskqueue_mcp import sample
 from taskqueue_mcp.cli import remote, shown
-from taskqueue_mcp.cli.demo import attaching, workbook
+from taskqueue_mcp.cli.demo import attaching, orders, workbook
 from taskqueue_mcp.cli.demo.processes import DemoFailed, make_token, running, server_url
 from taskqueue_mcp.cli.demo.story import Story
+from taskqueue_mcp.cli.demo.waiting import PARKED_SECONDS, finished
 from taskqueue_mcp.cli.output import Out
-from taskqueue_mcp.model import FINAL, Status
 from taskqueue_mcp.settings import machine_zone
 from taskqueue_mcp.taskqueue import NewSchedule, NewTask, Wanted
 
@@ -32,15 +32,13 @@ __all__ = ["run"]
 Json = dict[str, Any]
 
 FOLDER: Final = "demo-output"
-REQUEST: Final = "What is running out? I need the list as a spreadsheet."
+REQUEST: Final = "What is running out? I need the list as a spreadsheet, and as a page to send on."
 REPORT: Final = Wanted(
     title="Low stock report",
     task_type="report_generation",
     sop="inventory/low_stock_calculation.md",
-    options={"output": {"format": "xlsx", "path": "Reports/LowStock/"}},
+    options={"output": {"formats": ["xlsx", "html"], "path": "Reports/LowStock/"}},
 )
-WORKING_SECONDS: Final = 60.0
-PARKED_SECONDS: Final = 50.0
 ROWS_SHOWN: Final = 6
 COLUMNS_SHOWN: Final = (
     "sku",
@@ -90,7 +88,9 @@ async def _demo(folder: Path, scratch: Path, *, keep: bool) -> None:
             await asyncio.to_thread(sample.build, stock)
         with story.step("The queue, on a fresh database: taskqueue-mcp serve"):
             serve = ("serve", "--host", "127.0.0.1", "--port", "0", "--database", f"sqlite:///{database}")
-            server = await processes.enter_async_context(running("the server", scratch, *serve))
+            server = await processes.enter_async_context(
+                running("the server", scratch, *serve, TASKQUEUE_OUTPUT=str(folder))  # it looks at files itself
+            )
             url = await server_url(server)
         with story.step("Two tokens: front-end may enqueue, stockroom may work"):
             asking, working = await asyncio.gather(
@@ -99,16 +99,19 @@ async def _demo(folder: Path, scratch: Path, *, keep: bool) -> None:
             )
         with story.step(f"A worker, which starts meanwhile: taskqueue-mcp worker --server {url}"):
             work = ("worker", "--server", url, "--source", f"inventory={stock}", "--output", str(folder))
+            means = {**orders.means(processes, scratch), "TASKQUEUE_TOKEN": working}
             worker = await processes.enter_async_context(
-                running("the worker", scratch, *work, "--name", "stockroom-1", TASKQUEUE_TOKEN=working)
+                running("the worker", scratch, *work, "--name", "stockroom-1", **means)
             )
         with story.step("A front-end, connected over MCP as Gemini would be"):
             queue = await processes.enter_async_context(remote.opened(url, asking))
 
         task_id = await _ask(story, queue)
         task = await _wait(story, queue, task_id, watching=(server, worker))
-        _show_file(story, task, folder)
+        _show_files(story, task, folder)
         _show_history(story, task_id, await queue.events(task_id))
+        await orders.show(story, queue, folder, watching=(server, worker))
+        story.line("")
         story.line(f"All of it took {time.perf_counter() - began:.1f} s.")
         if not keep:
             attaching.show(story)
@@ -141,51 +144,32 @@ async def _ask(story: Story, queue: Remote) -> str:
 
 
 async def _wait(story: Story, queue: Remote, task_id: str, watching: tuple[Child, ...]) -> Json:
-    """Wait for the task as a front-end does, with a parked call; return it whole."""
+    """Wait for the report; return its task whole."""
     with story.call("get_task", {"task_id": task_id, "wait_seconds": int(PARKED_SECONDS)}) as say:
-        waiting = asyncio.ensure_future(_final(queue, task_id))
-        ends = [asyncio.ensure_future(child.ends()) for child in watching]
-        try:
-            await asyncio.wait([waiting, *ends], timeout=WORKING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            for child in watching:
-                child.check()
-            if not waiting.done():
-                raise DemoFailed(f"{task_id} is not done after {WORKING_SECONDS:.0f} s")
-            task = waiting.result()
-        finally:
-            for pending in (waiting, *ends):
-                pending.cancel()
-        if task["status"] != Status.COMPLETED:
-            raise DemoFailed(f"{task_id} is {shown.standing(task)}: {task.get('error') or 'no reason was given'}")
+        task = await finished(queue, task_id, watching)
         attempt = task["attempts"][-1]
-        say(f"{task['status']} by {attempt['by']}, attempt {attempt['attempt']}, {attempt['seconds']} s of work")
+        by = f"by {attempt['by']}, attempt {attempt['attempt']}, {attempt['seconds']} s of work"
+        say(f"{task['status']} {by}; its files are {task['verdict']}")
         say(f"“{task['result_summary']}”")
     return task
 
 
-async def _final(queue: Remote, task_id: str) -> Json:
-    ends = {*FINAL, Status.WAITING}
-    while (await queue.wait(task_id, PARKED_SECONDS))["status"] not in ends:
-        pass
-    return await queue.get_task(task_id)
-
-
-def _show_file(story: Story, task: Json, folder: Path) -> None:
-    """Print where the file is and its first rows, as they are read back from it."""
-    path = folder / task["result_path"]
-    recorded = {each["path"]: each.get("sha256") for each in task.get("artifacts", ())}
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != recorded.get(task["result_path"]):
-        raise DemoFailed(f"{path} is not the file whose hash the worker reported")
-    story.head("The file")
-    story.line(str(path))
+def _show_files(story: Story, task: Json, folder: Path) -> None:
+    """Print where the files are, and the first rows of the spreadsheet as they are read back from it."""
+    story.head("The files")
+    for each in task["artifacts"]:
+        path = folder / each["path"]
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != each.get("sha256"):
+            raise DemoFailed(f"{path} is not the file whose hash the worker reported")
+        story.line(f"{path}  {path.stat().st_size:,} bytes")
     story.line("")
-    header, *rows = workbook.rows(path)
+    header, *rows = workbook.rows(folder / task["result_path"])
     places = [header.index(name) for name in COLUMNS_SHOWN]
     columns = [name.replace("_", " ") for name in COLUMNS_SHOWN]
     story.table(columns, [[row[at] for at in places] for row in rows[:ROWS_SHOWN]])
     story.line(
-        f"… {len(rows)} rows of {len(header)} columns in all, read back from the file; "
-        "its SHA-256 is the one that the worker reported"
+        f"… {len(rows)} rows of {len(header)} columns in all, read back from the spreadsheet; "
+        "the SHA-256 of both is the one that the worker reported"
     )
 
 
