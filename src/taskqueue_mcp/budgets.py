@@ -24,6 +24,9 @@ UNITS: tuple[Unit, ...] = ("usd", "turns", "minutes")
 ONE: Amount = 1_000_000
 NOTHING: Amounts = {}
 MOST = 1_000_000 * ONE
+CENT: Amount = ONE // 100
+LEAST: Amount = ONE // 1_000
+"""With less than that nobody begins: a task that has no more left is at its ceiling."""
 NAMES = {"usd": "USD", "turns": "turns", "minutes": "minutes"}
 REPORTED_AS: Mapping[Unit, tuple[str, int]] = {
     "usd": ("cost_usd", 1),
@@ -107,7 +110,7 @@ def shortage(accounts: Iterable[Account], needs: Amounts) -> Shortage | None:
     for account in accounts:
         need = needs.get(account.unit, 0)
         own = account.scope == "task"
-        if account.ceiling is None or not (need <= 0 if own else _is_short(account, need)):
+        if account.ceiling is None or not (need < LEAST if own else _is_short(account, need)):
             continue
         if own:
             return Shortage(account, max(account.spent - account.allowed, 0) + ONE, is_spent=True, for_good=True)
@@ -173,9 +176,9 @@ def suggested(short: Shortage) -> Amount:
     """Return by how much a ceiling is raised when nobody says by how much."""
     account = short.account
     if account.scope == "task":
-        return max(account.ceiling or 0, account.spent - account.allowed, ONE // 100)
+        return max(account.ceiling or 0, account.spent - account.allowed, CENT)
     missing = account.spent + short.need - account.allowed
-    return max(missing, short.need, ONE // 100)
+    return max(missing, short.need, CENT)
 
 
 def read_answer(text: str) -> Amount | Literal["stop"] | None:

@@ -237,8 +237,6 @@ def claim(found: Claim) -> Json:
     view["task"]["idempotency_key"] = f"{name(found.task.id)}:{found.task.attempt}"
     if found.budget:
         view["task"]["budget"] = budgets.in_units(found.budget)
-        if "usd" in found.budget:
-            view["task"]["budget_usd"] = view["task"]["budget"]["usd"]
     if found.questions:
         view["answers"] = [question(each) for each in found.questions]
     if found.redelivered:

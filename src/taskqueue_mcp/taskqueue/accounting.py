@@ -103,9 +103,9 @@ def report(transaction: Transaction, rules: Rules, task: Task, usage: Mapping[st
         _follow(transaction, rules, task)
         return False
     reserved = {each.unit: each.amount for each in spending.reservations(transaction, task.id) if each.amount > 0}
-    over = {unit for unit, amount in reserved.items() if used.get(unit, 0) >= amount}
+    over = {unit for unit, amount in reserved.items() if used.get(unit, 0) > amount - budgets.LEAST}
     return bool(over) and any(  # a person may have added to it meanwhile
-        account.unit in over and account.spent + used[account.unit] >= account.allowed
+        account.unit in over and account.spent + used[account.unit] > account.allowed - budgets.LEAST
         for account in accounts_of(transaction, task.id)
     )
 

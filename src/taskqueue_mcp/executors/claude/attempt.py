@@ -280,6 +280,9 @@ class Attempt:
         return None if budget is None else budget + (questions.granted(self._run.answers, budget) or 0.0)
 
     def _left(self) -> float | None:
+        aside = (self._run.task.get("budget") or {}).get("usd")
+        if aside is not None:  # by the queue, which has counted earlier attempts and what persons added
+            return float(aside) - self._usage.cost_usd
         ceiling = self._ceiling
         return None if ceiling is None else ceiling - self._usage.spent_before() - self._usage.cost_usd
 
