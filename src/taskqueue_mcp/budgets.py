@@ -40,7 +40,7 @@ TASK_DAY = 0
 AMOUNT = re.compile(
     r"\+?\s*\$?\s*(\d{1,9}(?:\.\d{1,6})?)\s*(?:usd|dollars?|turns?|minutes?|min|\$)?\s*[.!]?", re.IGNORECASE
 )
-GO_ON = re.compile(r"(?:yes|ok|okay|go on|continue)\b[,:]?\s*(?:with\b)?\s*", re.IGNORECASE)
+GO_ON = re.compile(r"(?:(?:yes|ok|okay|go on|continue)\b[,:]?\s*)+(?:with\b)?\s*", re.IGNORECASE)
 STOP = re.compile(r"(?:no\b[,:]?\s*)?stop\s*[.!]?", re.IGNORECASE)
 
 

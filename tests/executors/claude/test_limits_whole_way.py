@@ -16,7 +16,7 @@ from tests.serving import call, over_http, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORK = {"params": {"cwd": "shop"}, "options": {"output": {"format": "txt"}}}
+WORK: dict[str, Any] = {"params": {"cwd": "shop"}, "options": {"output": {"format": "txt"}}}
 
 
 @pytest.fixture(autouse=True)
