@@ -98,8 +98,9 @@ class CreateTask(TaskArguments):
     options: Json = Field(
         None,
         description="JSON object: executor, output {format,path,filename_pattern}, "
-        "outputs [{path,min_rows,columns,json_schema,sql}] to be checked, timeout_seconds, budget_usd, "
-        "max_attempts, serial_key, on_dependency_failure, notify, plan, metadata, only_if {source,sql}|{command}",
+        "outputs [{path,min_rows,columns,json_schema,sql}] to be checked, timeout_seconds, "
+        "budget_usd (or _turns, _minutes), max_attempts, serial_key, on_dependency_failure, notify, plan, metadata, "
+        "only_if {source,sql}|{command}",
     )
 
 
@@ -117,7 +118,7 @@ class ScheduleTask(TaskArguments):
     )
     enabled: bool | None = Field(None, json_schema_extra={"type": "boolean"})
     title: Text = None
-    options: Json = Field(None, description="as in create_task")
+    options: Json = Field(None, description="as in create_task, and budget_usd_per_day")
 
 
 class ListTasks(Arguments):
@@ -195,7 +196,7 @@ class UpdateTask(Arguments):
     artifact: Json = Field(None, description="path of a file you made, or JSON with path, size, sha256")
     question: Text = Field(None, description="asks a person; ends your attempt, the answer comes with a later claim")
     extend_seconds: Whole = Field(None, description="lease length from now on")
-    usage: Json = Field(None, description="JSON: cost_usd, tokens, turns, session_id, account")
+    usage: Json = Field(None, description="JSON, in all so far: cost_usd, tokens, turns, session_id, account")
     seq: Whole = Field(None, description="for programs: number of this update, to repeat it safely")
 
 
