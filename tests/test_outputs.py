@@ -268,6 +268,26 @@ def test_a_writer_that_fails_leaves_nothing(folder: OutputFolder, tmp_path: Path
     assert names_in(tmp_path / "out/a") == []
 
 
+def test_several_files_appear_together_or_not_at_all(folder: OutputFolder, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def look(file: BinaryIO) -> None:
+        seen.append([name for name in names_in(tmp_path / "out/a") if not name.endswith(".part")])
+        file.write(b"last")
+
+    def fail(_: BinaryIO) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    written = folder.write_all([("a/x.md", writes(b"one")), ("a/x.md", writes(b"two")), ("a/y.md", look)])
+    with pytest.raises(OSError, match="Input/output"):
+        folder.write_all([("a/z.md", writes(b"three")), ("b/z.md", fail)])
+
+    assert seen == [[]]
+    assert [(each.path, each.size) for each in written] == [("a/x.md", 3), ("a/x-2.md", 3), ("a/y.md", 4)]
+    assert names_in(tmp_path / "out/a") == ["x-2.md", "x.md", "y.md"]
+    assert names_in(tmp_path / "out/b") == []
+
+
 def test_a_folder_that_is_a_link_is_refused(folder: OutputFolder, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()

@@ -46,6 +46,7 @@ def test_a_good_one_has_no_faults(shop: Path) -> None:
     [
         ("FROM products", "FROM product", "line 12, on source shop: no such table: product"),
         ("SELECT name", "DELETE FROM products RETURNING name", "line 12, on source shop: "),
+        ("FROM products WHERE quantity > :least;", "FROM products) AS found /*", "line 12, on source shop: "),
         (":least;", ":most;", "line 12, on source shop: it needs the parameter :most"),
         ("SELECT name, quantity", "SELECT name", "report.figures.0: the sheet S has no column 'quantity'; it has name"),
         ("{x: name", "{x: label", "report.charts.0: the sheet S has no column 'label'"),

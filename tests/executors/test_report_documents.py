@@ -110,6 +110,22 @@ async def test_totals_and_figures_are_of_all_rows_however_few_are_shown(
     assert "least = 0" in page
 
 
+async def test_totals_are_of_rows_that_were_never_kept_too(make_run: MakeRun, shop: Path, tmp_path: Path) -> None:
+    many = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000) SELECT i, i / 2.0 AS half FROM n"
+    )
+    looks = "{figures: [{title: Most, column: half, of: max}], sheets: {Stock: {totals: [i], most_rows: 5}}}"
+    front = f"title: T\nreport: {looks}"
+
+    outcome = await success(make_run(procedure=procedure(front, many)), shop, output={"format": "html"})
+
+    assert outcome.path is not None
+    page = (tmp_path / "out" / outcome.path).read_text(encoding="utf-8")
+    assert outcome.data["figures"] == {"Most": "5,000.0"}
+    assert f"{10_000 * 10_001 // 2:,}" in page
+    assert page.count("<tr>") == 1 + 5 + 1
+
+
 async def test_a_report_as_pdf_and_as_markdown(make_run: MakeRun, shop: Path, tmp_path: Path) -> None:
     outcome = await success(make_run(procedure=procedure()), shop, output={"formats": ["pdf", "md"]})
 

@@ -17,6 +17,7 @@ from tests.mutants.breakages import (
     outcomes,
     postgres,
     races,
+    reports,
     rights,
     schedules,
     schema,
@@ -42,6 +43,7 @@ ALL: tuple[Mutant, ...] = (
     *access.MUTANTS,
     *rights.MUTANTS,
     *files.MUTANTS,
+    *reports.MUTANTS,
     *loops.MUTANTS,
 )
 
