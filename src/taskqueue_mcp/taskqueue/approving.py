@@ -47,15 +47,15 @@ def ask_about(
 ) -> Asked:  # fmt: skip
     """Return the question about a task, with everything that will run in clear."""
     followed = None if procedure is None else [procedure.path, procedure.sha256]
-    runs = {name: value for name, value in body._asdict().items() if name not in NOT_RUN}
+    # What is not there is left out, so that a field of a later version voids no approval of today.
+    runs = {name: value for name, value in body._asdict().items() if value is not None and name not in NOT_RUN}
     told = [title, executor, runs, followed, sorted(inputs)]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
     lines = [
-        f"May this task run? {title}",
+        f"May this task run? {_part(title, 'title')}",
         f"executor: {executor}, asked for by {created_by}"
         + (f" for {body.requested_by}" if body.requested_by else "")
         + (f" (the text comes from: {body.trust})" if body.trust else ""),
-        *(f"{name}: {_part(value, name)}" for name, value in _shown(body)),
     ]
     if procedure is not None:
         what = f"sha256 {procedure.sha256}" if procedure.sha256 else f"cannot be read: {procedure.fault}"
@@ -64,6 +64,7 @@ def ask_about(
         lines.append(f"with the results of: {', '.join(f'T-{each}' for each in sorted(inputs))}")
     if of_schedule:
         lines.append("A yes also stands for later runs of its schedule, as long as nothing of this changes.")
+    lines += [f"{name}: {_part(value, name)}" for name, value in _shown(body)]
     return Asked("\n".join(lines)[:LONGEST_QUESTION], digest)
 
 
@@ -157,15 +158,16 @@ def check_impartial(transaction: Transaction, rules: Rules, caller: Caller, task
 
 
 def _shown(body: Body) -> list[tuple[str, Any]]:
-    names = (
-        "instructions", "params", "variables", "only_if", "output", "plan", "budget_usd", "budget", "timeout_seconds",
-    )  # fmt: skip
-    return [(name, getattr(body, name)) for name in names if getattr(body, name)]
+    found = body._asdict()
+    first = ("instructions", "params", "variables", "only_if", "output")
+    rest = [name for name in found if name not in {*first, *NOT_RUN, "sop", "template", "on_dependency_failure"}]
+    return [(name, found[name]) for name in (*first, *rest) if found[name]]
 
 
 def _part(value: Any, name: str) -> str:
+    """Return a text for the question: bounded, and so that no line of it can pose as one of ours."""
     text = str(value)
-    if len(text) <= LONGEST_PART:
-        return text
-    more = f"get_task with detail={name} shows all" if name in {"instructions", "params"} else "get_task shows all"
-    return f"{text[:LONGEST_PART]}… ({len(text):,} characters; {more})"
+    if len(text) > LONGEST_PART:
+        more = f"get_task with detail={name} shows all" if name in {"instructions", "params"} else "get_task shows all"
+        text = f"{text[:LONGEST_PART]}… ({len(text):,} characters; {more})"
+    return "\n    ".join(text.splitlines())
