@@ -202,6 +202,17 @@ async def test_who_could_not_have_created_a_task_cannot_open_it_again(desk: Desk
     assert (await desk.decide(task, "retry", by=allowed)).status is Status.READY
 
 
+async def test_a_first_look_by_a_command_is_minded_too_when_a_task_is_opened_again(desk: Desk) -> None:
+    options = {"only_if": {"command": ["test", "-s", "news"]}}
+    with pytest.raises(Forbidden, match="exec:shell"):
+        await desk.create(options=options)
+    task = await desk.create(options=options, by=OWNER)
+    await desk.cancel(task, by=OWNER)
+    with pytest.raises(Forbidden, match="helper lacks the scope exec:shell"):
+        await desk.decide(task, "retry", by=HELPER)
+    assert (await desk.decide(task, "retry", by=OWNER)).status is Status.READY
+
+
 async def test_an_agent_approves_nothing_that_it_could_not_have_asked_for(desk: Desk) -> None:
     task = await desk.create(task_type="shell", params=ARGV, requires_approval=True, by=OWNER)
     with pytest.raises(Forbidden, match="helper lacks the scope exec:shell"):

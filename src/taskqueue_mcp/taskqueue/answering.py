@@ -84,7 +84,7 @@ def _retry(transaction: Transaction, rules: Rules, caller: Caller, task_id: int,
     """Open a task again; one that needs an approval and has none for what would run now waits for it."""
     task = moving.locked(transaction, task_id)
     change = lifecycle.reopen(task, transaction.now)
-    rights.check_retry(rules, caller, task)
+    rights.check_retry(transaction, rules, caller, task)
     task = _recount(transaction, task)
     after = moving.move(transaction, task, change, "reopened", caller.name, {"answer": said} if said else None)
     return approving.hold(transaction, rules, after) or after

@@ -154,7 +154,7 @@ def check_impartial(transaction: Transaction, rules: Rules, caller: Caller, task
             f"{caller.name} {did} T-{task.id}, so its {what} has to come from a person or another principal"
         )
     if task.reason is Reason.APPROVAL:
-        rights.check_retry(rules, caller, task)
+        rights.check_retry(transaction, rules, caller, task)
 
 
 def _shown(body: Body) -> list[tuple[str, Any]]:

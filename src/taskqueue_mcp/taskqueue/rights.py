@@ -140,14 +140,15 @@ def _check(transaction: Transaction, caller: Caller, wanted: Wanted, executor: s
         )
 
 
-def check_retry(rules: Rules, caller: Caller, task: Task) -> None:
-    """Refuse to open a task again for a caller who could not have created it.
+def check_retry(transaction: Transaction, rules: Rules, caller: Caller, task: Task) -> None:
+    """Refuse to open or approve a task for a caller who could not have created it.
 
     Raises:
         Forbidden: with the scope that is missing.
     """
-    if task.executor not in rules.open_executors and not of(caller).include(task.executor):
-        raise lacking(caller, task.executor)
+    for executor in (task.executor, *looking(tasks.fetch_body(transaction, task.id))):
+        if executor not in rules.open_executors and not of(caller).include(executor):
+            raise lacking(caller, executor)
 
 
 def check_run(transaction: Transaction, rules: Rules, wanted: Wanted, merged: Merged, held: Rights, name: str) -> None:

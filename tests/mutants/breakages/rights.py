@@ -49,7 +49,7 @@ MUTANTS = (
         (
             Edit(
                 "taskqueue/rights.py",
-                "not of(caller).include(task.executor)",
+                "not of(caller).include(executor)",
                 "not caller.name",
                 "check_retry",
             ),
