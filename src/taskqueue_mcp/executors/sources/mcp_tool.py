@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from taskqueue_mcp.executors.sources.reading import Row
 
-    Connect = Callable[[], AbstractAsyncContextManager[Client]]
+    Connect = Callable[[Callable[[], None]], AbstractAsyncContextManager[Client]]
 
 ROWS: Final = ("rows", "data", "results", "records", "items", "result")
 """Where in its answer a tool puts rows."""
@@ -74,16 +74,16 @@ class McpReader(Reader):
         self._tool = tool
         self._arguments = arguments
         self._secrets = secrets
-        self._calling: tuple[asyncio.AbstractEventLoop, anyio.CancelScope] | None = None
+        self._calling: tuple[asyncio.AbstractEventLoop, anyio.Event] | None = None
 
     def halt(self) -> None:
         """End the call, now and for good."""
         self._halted.set()
         calling = self._calling
         if calling is not None:
-            loop, scope = calling
+            loop, stop = calling
             try:
-                loop.call_soon_threadsafe(scope.cancel)
+                loop.call_soon_threadsafe(stop.set)
             except RuntimeError:
                 return  # it was over in this moment
 
@@ -115,16 +115,28 @@ class McpReader(Reader):
         return columns, self._rows(_Portions(rows).take)
 
     async def _called(self, arguments: Mapping[str, Any]) -> CallToolResult | None:
-        with anyio.move_on_after(self._left()) as scope:
-            self._calling = (asyncio.get_running_loop(), scope)
-            try:
-                if self._halted.is_set():
-                    return None
-                async with self._connect() as client:
-                    return await client.call_tool(self._tool, dict(arguments), read_timeout_seconds=self._left() + 1)
-            finally:
-                self._calling = None
-        return None
+        """Call the tool; None once the time is up or nobody wants it any more."""
+        stop, begun = anyio.Event(), anyio.Event()
+        self._calling = (asyncio.get_running_loop(), stop)
+        result: CallToolResult | None = None
+        try:
+            async with anyio.create_task_group() as beside:
+
+                async def leave() -> None:
+                    await begun.wait()
+                    with anyio.move_on_after(self._left()):
+                        if not self._halted.is_set():
+                            await stop.wait()
+                    beside.cancel_scope.cancel()
+
+                beside.start_soon(leave)
+                async with self._connect(begun.set) as client:
+                    patience = self._left() + 1
+                    result = await client.call_tool(self._tool, dict(arguments), read_timeout_seconds=patience)
+                beside.cancel_scope.cancel()
+        finally:
+            self._calling = None
+        return result
 
     def _filled(self, sql: str, params: Mapping[str, Any]) -> dict[str, Any]:
         used = set(_placeholders(self._arguments))
@@ -159,12 +171,21 @@ class McpReader(Reader):
 
 
 def over_stdio(command: Sequence[str], environment: Mapping[str, str]) -> Connect:
-    """Return what starts `command` and speaks to it over its pipes; of our environment it gets what programs need."""
+    """Return what starts `command` and speaks to it over its pipes; of our environment it gets what programs need.
+
+    What it is given is called once the process is there: a start that is broken off leaves one that nobody ends.
+    """
     server = StdioServerParameters(command=command[0], args=list(command[1:]), env=dict(environment))
 
     @asynccontextmanager
-    async def connect() -> AsyncIterator[Client]:
-        async with _client(stdio_client(server)) as client:
+    async def started(begun: Callable[[], None]) -> AsyncIterator[Any]:
+        async with stdio_client(server) as streams:
+            begun()
+            yield streams
+
+    @asynccontextmanager
+    async def connect(begun: Callable[[], None]) -> AsyncIterator[Client]:
+        async with _client(started(begun)) as client:
             yield client
 
     return connect
@@ -174,7 +195,8 @@ def over_http(url: str, headers: Mapping[str, str]) -> Connect:
     """Return what speaks to the server at `url` (streamable HTTP)."""
 
     @asynccontextmanager
-    async def connect() -> AsyncIterator[Client]:
+    async def connect(begun: Callable[[], None]) -> AsyncIterator[Client]:
+        begun()
         timeout = httpx2.Timeout(10.0, read=None)
         http = httpx2.AsyncClient(headers=dict(headers), timeout=timeout, event_hooks={"response": [_refused]})
         async with http, _client(streamable_http_client(url, http_client=http)) as client:
