@@ -83,7 +83,7 @@ async def test_no_word_of_a_task_is_on_the_command_line(make_run: MakeRun, play:
         "--tools=Read,Glob,Grep,Edit,Write,TodoWrite", "--permission-mode=acceptEdits", "--max-turns=100",
         "--allowedTools=TodoWrite", "--max-budget-usd=5.000000",
     ]  # fmt: skip
-    assert found["said"]["message"]["content"].count(text) >= 3
+    assert found["said"]["message"]["content"][0]["text"].count(text) >= 3
     assert found["said"]["client_composed"] is True  # so that no `@path` is read and no `/command` run
 
 

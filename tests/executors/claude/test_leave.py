@@ -59,6 +59,14 @@ def test_a_task_gets_what_it_may_have(leave: Leave, tmp_path: Path) -> None:
     assert (terms.folder, terms.root) == (tmp_path / "shop/src", tmp_path / "shop")
 
 
+def test_the_tools_of_a_procedure_are_those_of_a_task_that_names_none(leave: Leave) -> None:
+    assert agree(leave, ClaudeParams(), ("Read", "WebFetch")).tools == ("Read", "WebFetch")
+    assert agree(leave, ClaudeParams(allowed_tools=["Write"]), ("Read",)).tools == ("Write",)
+    assert agree(leave, ClaudeParams(allowed_tools=[]), ("Read",)).tools == ()
+    with pytest.raises(InvalidInput, match="'Bash' is not left to tasks"):
+        agree(leave, ClaudeParams(), ("Bash",))
+
+
 def test_more_turns_than_there_are_become_as_many_as_there_are(leave: Leave) -> None:
     assert agree(leave, ClaudeParams(max_turns=1_000)).max_turns == 10
 

@@ -81,3 +81,9 @@ def test_what_was_granted_adds_up_and_paying_the_account_grants_nothing() -> Non
 
     assert questions.granted(answers, 1.0) == 1.5
     assert questions.granted([asked(questions.about_payment("default", "No credit"), "stop")], 1.0) is None
+
+
+def test_where_the_queue_counts_it_asks_for_the_money_itself() -> None:
+    question = questions.about_budget(1.6, 1.5, ("a.partial.md",), is_counted=True)
+
+    assert question == "The budget is used up: Claude stopped. What there is so far is kept: a.partial.md."

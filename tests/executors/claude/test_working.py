@@ -42,4 +42,6 @@ async def test_claude_writes_a_file_with_its_own_tools_and_it_is_delivered(
     assert outcome.usage["turns"] == 2
     assert "The report is written.\n" in "".join(log)
     (transcript,) = (tmp_path / "out").rglob("transcript-1.jsonl")
-    assert [json.loads(line)["type"] for line in transcript.read_text().splitlines()][-2:] == ["assistant", "result"]
+    first, *_, last = (json.loads(line) for line in transcript.read_text().splitlines())
+    assert "Two lines." in first["message"]["content"][0]["text"]
+    assert (last["type"], last["result"]) == ("result", "The report is written.")

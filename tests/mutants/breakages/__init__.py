@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.mutants.breakages import (
     access,
     claims,
+    claude,
     creation,
     decisions,
     evidence,
@@ -32,6 +33,7 @@ ALL: tuple[Mutant, ...] = (
     *outcomes.MUTANTS,
     *evidence.MUTANTS,
     *money.MUTANTS,
+    *claude.MUTANTS,
     *creation.MUTANTS,
     *decisions.MUTANTS,
     *schedules.MUTANTS,

@@ -186,8 +186,9 @@ class Attempt:
                 return Asked(questions.about_payment(account, verdict.why), usage=usage)
             case Kind.BUDGET:
                 kept = await anyio.to_thread.run_sync(self._partial)
-                spent = self._usage.spent_before() + self._usage.cost_usd
-                return Asked(questions.about_budget(spent, self._ceiling or 0.0, kept), usage=usage)
+                spent = self._usage.spent_before + self._usage.cost_usd
+                asked = questions.about_budget(spent, self._ceiling or 0.0, kept, is_counted=self._is_counted)
+                return Asked(asked, usage=usage)
             case kind:
                 return self._failed(verdict.why, permanent=kind in {Kind.REFUSED, Kind.WRONG})
 
@@ -266,6 +267,11 @@ class Attempt:
         return float(given or self._leave.timeout_seconds)
 
     @property
+    def _is_counted(self) -> bool:
+        """Whether the queue has set money aside; it then asks for more itself."""
+        return (self._run.task.get("budget") or {}).get("usd") is not None
+
+    @property
     def _budget(self) -> float | None:
         procedure = self._run.procedure
         given = self._run.task.get("budget_usd")
@@ -284,7 +290,7 @@ class Attempt:
         if aside is not None:  # by the queue, which has counted earlier attempts and what persons added
             return float(aside) - self._usage.cost_usd
         ceiling = self._ceiling
-        return None if ceiling is None else ceiling - self._usage.spent_before() - self._usage.cost_usd
+        return None if ceiling is None else ceiling - self._usage.spent_before - self._usage.cost_usd
 
     def _failed(self, why: str, *, permanent: bool = False) -> Failed:
         return Failed(why, permanent=permanent, usage=self._usage.told())

@@ -66,7 +66,7 @@ class Claude(Executor[ClaudeParams]):
         if (why := await anyio.to_thread.run_sync(readiness.why_not, self._leave)) is not None:
             return Failed(why, permanent=False)
         try:
-            terms = agree(self._leave, params)
+            terms = agree(self._leave, params, run.procedure.tools if run.procedure else ())
             order = ordered(run, params)
         except TaskQueueError as error:
             return Failed(str(error), permanent=True)

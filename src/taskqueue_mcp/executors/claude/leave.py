@@ -10,7 +10,7 @@ from taskqueue_mcp.errors import InvalidInput, SettingsRefused
 from taskqueue_mcp.executors.claude.params import TOOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from taskqueue_mcp.executors.claude.params import ClaudeParams, Mode
@@ -123,8 +123,8 @@ def check(leave: Leave) -> None:
         raise SettingsRefused(f"worker.claude: {'; '.join(faults)}")
 
 
-def agree(leave: Leave, params: ClaudeParams) -> Terms:
-    """Return what a task is given.
+def agree(leave: Leave, params: ClaudeParams, tools: Sequence[str] = ()) -> Terms:
+    """Return what a task is given; `tools` are its procedure's, for a task that names none.
 
     Raises:
         InvalidInput: it asks for more than the owner leaves to it; the line says what there is.
@@ -134,7 +134,7 @@ def agree(leave: Leave, params: ClaudeParams) -> Terms:
         raise InvalidInput(f"mcp_servers: there is no {unknown[0][:80]!a}; the owner has {_listed(leave.mcp_servers)}")
     folder, root = _folder(leave, params.cwd)
     return Terms(
-        tools=_tools(leave, params),
+        tools=_tools(leave, params.allowed_tools if params.allowed_tools is not None else tuple(tools) or None),
         disallowed=tuple(params.disallowed_tools),
         servers={name: leave.mcp_servers[name] for name in dict.fromkeys(params.mcp_servers)},
         model=_model(leave, params.model),
@@ -145,11 +145,11 @@ def agree(leave: Leave, params: ClaudeParams) -> Terms:
     )
 
 
-def _tools(leave: Leave, params: ClaudeParams) -> tuple[str, ...]:
-    if params.allowed_tools is None:
+def _tools(leave: Leave, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    if wanted is None:
         return leave.tools
     granted = {*leave.tools, *leave.may_use}
-    for rule in params.allowed_tools:
+    for rule in wanted:
         # A tool that may be used whole may be used in part; a part never gives the whole.
         if rule not in granted and rule.partition("(")[0] not in granted:
             raise InvalidInput(
@@ -160,7 +160,7 @@ def _tools(leave: Leave, params: ClaudeParams) -> tuple[str, ...]:
                 f"allowed_tools: {rule[:80]!a} would let a tool out of the session's folder; "
                 "the owner has to list that rule itself"
             )
-    return tuple(dict.fromkeys(params.allowed_tools))
+    return tuple(dict.fromkeys(wanted))
 
 
 def _model(leave: Leave, wanted: str | None) -> str | None:

@@ -36,9 +36,11 @@ def about_plan(plan: str) -> str:
     return f"{PLAN} Answer `yes` to have it carried out, `no` to end the task, or say what to change.\n\n{cut}"
 
 
-def about_budget(spent: float, budget: float, kept: Sequence[str]) -> str:
-    """Return the question whether more may be spent."""
+def about_budget(spent: float, budget: float, kept: Sequence[str], *, is_counted: bool = False) -> str:
+    """Return the question whether more may be spent; `is_counted` where the queue counts and asks for itself."""
     files = f" What there is so far is kept: {', '.join(kept)}." if kept else ""
+    if is_counted:
+        return f"{BUDGET} Claude stopped.{files}"
     return f"{BUDGET} ${spent:.2f} of ${budget:.2f}.{files} Answer `continue with +X` (in US dollars), or `stop`."
 
 

@@ -100,6 +100,7 @@ class Session:
         """
         from taskqueue_mcp.executors.claude.transport import Pipe  # noqa: PLC0415 - needs the extra `claude`
 
+        self._transcript.note(_said(prompt))
         errors = Captured(MOST_ERRORS, lambda text: self._run.log(f"claude: {text}"))
         process = await anyio.to_thread.run_sync(_started, program, self._leave, self._call, self._run.mark)
         pipe = Pipe(process, self._hear)
@@ -177,17 +178,17 @@ def _started(program: Path, leave: Leave, call: Call, mark: Mark | None) -> Pope
     )
 
 
+def _said(prompt: str) -> dict[str, Any]:
+    message = {"role": "user", "content": [{"type": "text", "text": prompt}]}
+    return {"type": "user", "session_id": "", "message": message, "parent_tool_use_id": None}
+
+
 async def _talk(pipe: Pipe, prompt: str, listened: anyio.Event, halt: anyio.Event) -> None:
     """Have the SDK say the prompt and follow its protocol; what comes back has been heard on its way to it."""
     from claude_agent_sdk import ClaudeAgentOptions, query  # noqa: PLC0415 - needs the extra `claude`
 
     async def prompts() -> AsyncIterator[dict[str, Any]]:
-        yield {
-            "type": "user",
-            "session_id": "",
-            "message": {"role": "user", "content": prompt},
-            "parent_tool_use_id": None,
-        }
+        yield _said(prompt)
 
     # Verbatim: a `@/path` or a `/command` in the text of a task must neither read a file nor run anything.
     options = ClaudeAgentOptions(verbatim_prompts=True)

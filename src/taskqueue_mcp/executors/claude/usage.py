@@ -23,6 +23,8 @@ class Usage:
     output_tokens: int = 0
     turns: int = 0
     seconds: float = 0.0
+    spent_before: float = 0.0
+    """What the earlier attempts have cost."""
     _known: dict[str, float] = field(default_factory=dict)
 
     def know(self, earlier: Sequence[Mapping[str, Any]]) -> None:
@@ -30,11 +32,9 @@ class Usage:
         for each in earlier:
             usage = each.get("usage") or {}
             session = str(usage.get("session_id"))
-            self._known[session] = self._known.get(session, 0.0) + float(usage.get("cost_usd") or 0.0)
-
-    def spent_before(self) -> float:
-        """What the earlier attempts have cost."""
-        return sum(self._known.values())
+            cost = float(usage.get("cost_usd") or 0.0)
+            self._known[session] = self._known.get(session, 0.0) + cost
+            self.spent_before += cost
 
     def add(self, ended: Ended) -> None:
         """Count one process."""
