@@ -151,7 +151,8 @@ class Mail(Executor[MailParams]):
             return outcome
         refused = len(delivery.refused)
         told = f"; {refused} of {len(recipients)} addresses were refused" if refused else ""
-        summary = f"Sent {message['Subject']!s} to {params.to} with {len(files)} files{told}"
+        along = f" with {len(files)} {'file' if len(files) == 1 else 'files'}" if files else ""
+        summary = f"Sent {message['Subject']!s} to {params.to}{along}{told}"
         return Completed(
             summary,
             data={
