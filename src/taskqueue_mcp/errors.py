@@ -60,6 +60,12 @@ class LimitReached(TaskQueueError):
     code = "limit_reached"
 
 
+class StorageFull(TaskQueueError):
+    """There is no room for a file; nothing of it was kept."""
+
+    code = "storage_full"
+
+
 class Busy(TaskQueueError):
     """The database is locked by another process or the disk is full; nothing was changed, try again."""
 

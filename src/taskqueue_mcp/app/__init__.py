@@ -151,7 +151,7 @@ def serve(settings: Settings, *, with_worker: bool = False, scheduler: bool = Tr
 
 
 async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> None:
-    from taskqueue_mcp.surfaces import access, asgi  # noqa: PLC0415 - other commands start without them
+    from taskqueue_mcp.surfaces import access, artifacts, asgi  # noqa: PLC0415 - other commands start without them
     from taskqueue_mcp.surfaces.mcp import server as mcp_server  # noqa: PLC0415 - the same
 
     async with opened(settings, ticking=scheduler) as app:
@@ -166,6 +166,8 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
             hosts=settings.allowed_hosts,
             origins=settings.allowed_origins,
             ready=partial(_ready, app),
+            routes=artifacts.routes(app.queue),
+            body_limits={artifacts.PATH: settings.largest_upload},
         )
         helper = LocalWorker(app) if with_worker else None
 

@@ -99,6 +99,11 @@ ON CONFLICT (task_id, attempt, path) DO UPDATE SET size = coalesce(excluded.size
 """
 ARTIFACTS = f"SELECT {ARTIFACT} FROM artifacts WHERE task_id = :task_id ORDER BY id"
 
+STORED_ARTIFACT = f"""
+SELECT {ARTIFACT} FROM artifacts
+ WHERE task_id = :task_id AND attempt = :attempt AND path = :path AND stored IS NOT NULL
+"""
+
 LONGEST_LOG = 1_048_576
 """Characters of log kept for an attempt; what comes after is dropped, with a note."""
 
@@ -284,6 +289,12 @@ def add_artifact(transaction: Transaction, task: Task, artifact: Mapping[str, An
     """Store a file that an attempt made."""
     known = {name: artifact.get(name) for name in ("path", "size", "sha256", "media_type", "stored")}
     transaction.run(ADD_ARTIFACT, {"task_id": task.id, "attempt": task.attempt, **known})
+
+
+def stored_artifact(transaction: Transaction, task_id: int, attempt: int, path: str) -> Artifact | None:
+    """Return the file of an attempt whose bytes are kept, by its path."""
+    row = transaction.first(STORED_ARTIFACT, {"task_id": task_id, "attempt": attempt, "path": path})
+    return None if row is None else as_artifact(row)
 
 
 def artifacts(transaction: Transaction, task_id: int) -> list[Artifact]:

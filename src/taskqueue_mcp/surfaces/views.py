@@ -161,7 +161,7 @@ def question(found: Question) -> Json:
 def artifact(found: Artifact) -> Json:
     """Return a file that an attempt made."""
     view: Json = {"path": found.path, "attempt": found.attempt}
-    for key in ("size", "sha256", "media_type"):
+    for key in ("size", "sha256", "media_type", "stored"):
         value = getattr(found, key)
         if value is not None:
             view[key] = value

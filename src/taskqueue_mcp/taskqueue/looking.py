@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from taskqueue_mcp.outputs import checking
 from taskqueue_mcp.store import attempts
 from taskqueue_mcp.taskqueue import evidence, settling
 from taskqueue_mcp.taskqueue.settling import Settled, Update
+from taskqueue_mcp.taskqueue.threads import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,7 +84,7 @@ class Looks:
 
     async def _weighed(self, caller: Caller, completion: Completion, unweighed: Unweighed) -> Weighed:
         async with self._room:
-            work = _in_a_thread(partial(evidence.weigh, unweighed, self._rules, caller, self._stop))
+            work = in_a_thread(partial(evidence.weigh, unweighed, self._rules, caller, self._stop))
             while not (await asyncio.wait({work}, timeout=RENEW_SECONDS))[0]:
                 renewal = Update(completion.lease)
                 await self._database.write(partial(settling.update, rules=self._rules, caller=caller, update=renewal))
@@ -113,29 +113,3 @@ class Looks:
         await self._database.write(
             lambda transaction: attempts.note_baseline(transaction, task.id, task.attempt, written)
         )
-
-
-def _in_a_thread(work: Callable[[], Weighed]) -> asyncio.Future[Weighed]:
-    """Run `work` in a thread that holds up neither the others nor the end of the process."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Weighed] = loop.create_future()
-
-    def settle(result: Weighed | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        elif result is not None:
-            done.set_result(result)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:  # noqa: BLE001 - it is raised again where it is waited for
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="look", daemon=True).start()
-    return done

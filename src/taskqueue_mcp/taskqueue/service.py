@@ -30,13 +30,16 @@ from taskqueue_mcp.taskqueue import (
 )
 from taskqueue_mcp.taskqueue.limits import Rates
 from taskqueue_mcp.taskqueue.looking import Looks
+from taskqueue_mcp.taskqueue.uploading import Uploads
 from taskqueue_mcp.taskqueue.waiting import ANY, Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
+    from typing import BinaryIO
 
     from taskqueue_mcp.budgets import Account
-    from taskqueue_mcp.model import Micros, Occurrence, Schedule
+    from taskqueue_mcp.model import Artifact, Micros, Occurrence, Schedule
     from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.store import Database, Transaction
     from taskqueue_mcp.store.attempts import LogChunk
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from taskqueue_mcp.taskqueue.scheduling import NewSchedule, Planned
     from taskqueue_mcp.taskqueue.settling import Completion, Failure, Settled, Update
     from taskqueue_mcp.taskqueue.templating import NewTemplate
+    from taskqueue_mcp.taskqueue.uploading import Kept, Upload
 
 T = TypeVar("T")
 
@@ -74,6 +78,7 @@ class TaskQueue:
         self._room = True
         self._looks = Looks(database, rules)
         self._loaded: set[str] = set()
+        self._uploads = Uploads(database, rules)
 
     # --- enqueue ---------------------------------------------------------------------------------------
 
@@ -273,6 +278,35 @@ class TaskQueue:
         """
         self._needs(caller, Scope.WORK)
         return await self._write(partial(settling.fail, rules=self.rules, caller=caller, failure=failure))
+
+    async def has_file(self, caller: Caller, upload: Upload) -> bool:
+        """Whether the bytes that an attempt would upload are here already.
+
+        Raises:
+            LeaseLost, Forbidden: nothing was changed.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._uploads.has(caller, upload)
+
+    async def upload(self, caller: Caller, upload: Upload, chunks: AsyncIterator[bytes]) -> Kept:
+        """Take in a file that an attempt made; the same bytes again are fine.
+
+        Raises:
+            InvalidInput, LeaseLost, Conflict, StorageFull, Forbidden: nothing of it was kept.
+        """
+        self._needs(caller, Scope.WORK)
+        return await self._uploads.take(caller, upload, chunks)
+
+    async def open_file(
+        self, caller: Caller, task_id: int, path: str
+    ) -> tuple[Artifact, AbstractContextManager[BinaryIO]]:
+        """Return a file that a task's attempts made, and what opens it.
+
+        Raises:
+            NotFound: it is not kept here.
+        """
+        self._needs(caller, *Scope)
+        return await self._uploads.find(task_id, path)
 
     # --- reading ---------------------------------------------------------------------------------------
 
