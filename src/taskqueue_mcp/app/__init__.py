@@ -197,22 +197,25 @@ async def _serve(settings: Settings, *, with_worker: bool, scheduler: bool) -> N
 
 
 def run_stdio(
-    settings: Settings, *, name: str | None, scopes: frozenset[Scope], executors: frozenset[str] = frozenset()
-) -> int:
+    settings: Settings, *, name: str | None, scopes: frozenset[Scope], executors: frozenset[str] = frozenset(),
+    kind: Kind = Kind.AGENT,
+) -> int:  # fmt: skip
     """Serve MCP to the one client at stdin and stdout until it leaves; return the exit code."""
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - other commands start without the SDK
 
     _log_to_stderr()
-    stdio.run(partial(_stdio, settings, name, scopes, executors))
+    stdio.run(partial(_stdio, settings, name, scopes, executors, kind))
     return 0
 
 
-async def _stdio(settings: Settings, name: str | None, scopes: frozenset[Scope], executors: frozenset[str]) -> None:
+async def _stdio(
+    settings: Settings, name: str | None, scopes: frozenset[Scope], executors: frozenset[str], kind: Kind
+) -> None:
     from taskqueue_mcp.surfaces.mcp import server as mcp_server  # noqa: PLC0415 - other commands start without it
     from taskqueue_mcp.surfaces.mcp import stdio  # noqa: PLC0415 - the same
 
     async with opened(settings, ticking=True) as app:
-        built = mcp_server.build(app.queue, mcp_server.stdio_caller(name, scopes, executors))
+        built = mcp_server.build(app.queue, mcp_server.stdio_caller(name, scopes, executors, kind))
         stop_updates = app.database.listen(built.updates.hear)
         try:
 
@@ -347,6 +350,8 @@ def run_worker(
         concurrency_of=means.concurrency_of,
         stand_ins=means.stand_ins,
         patience=means.stand_in_after_seconds,
+        checks=means.checks,
+        uploads=worker.Uploads(server, token or "") if server else None,
         once=once,
         lease_seconds=settings.lease_seconds,
         drain_seconds=drain_seconds,
@@ -356,7 +361,8 @@ def run_worker(
     if server:
         connect = worker.over_wire(server, token or "")
     else:  # the URL may hold a password, and other users can read arguments
-        connect = worker.over_stdio(_own_stdio(called), TASKQUEUE_DATABASE=settings.database)
+        own = {"TASKQUEUE_DATABASE": settings.database, "TASKQUEUE_OUTPUT": str(options.outputs.root)}
+        connect = worker.over_stdio(_own_stdio(called), **own)
     _log_to_stderr()
     with asyncio.Runner(loop_factory=_quick_loop()) as runner:
         return runner.run(worker.run_worker(connect, registry, options))
@@ -373,7 +379,7 @@ def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _own_stdio(name: str) -> list[str]:
     """Return the command of a stdio server for this worker alone."""
-    return [sys.executable, "-m", "taskqueue_mcp", "stdio", "--as", name, "--scope", "work"]
+    return [sys.executable, "-m", "taskqueue_mcp", "stdio", "--as", name, "--scope", "work", "--kind", "service"]
 
 
 def _is_loopback(host: str) -> bool:

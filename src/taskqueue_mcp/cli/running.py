@@ -32,15 +32,19 @@ def serve(*, host: str | None, port: int | None, with_worker: bool, no_scheduler
 @click.command()
 @click.option("--as", "name", metavar="NAME", help="Principal to speak for; the client's own name unless given.")
 @click.option("--scope", multiple=True, help="enqueue, work, answer, admin, exec:NAME; enqueue and work unless given.")
+@click.option(
+    "--kind", type=click.Choice(["agent", "service"]), default="agent", help="A service is a program of yours."
+)
 @DATABASE
-def stdio(*, name: str | None, scope: tuple[str, ...]) -> int:
+def stdio(*, name: str | None, scope: tuple[str, ...], kind: str) -> int:
     """Serve the queue to one MCP client over stdin and stdout."""
     gc.disable()  # a client waits: what is imported now stays, and looking through it took a tenth of the start
     from taskqueue_mcp import app  # noqa: PLC0415 - help does without
     from taskqueue_mcp.auth import read_scopes  # noqa: PLC0415 - help does without
+    from taskqueue_mcp.model import Kind  # noqa: PLC0415 - help does without
 
     scopes, executors = read_scopes(scope or ("enqueue", "work"))
-    return app.run_stdio(here().settings(), name=name, scopes=scopes, executors=executors)
+    return app.run_stdio(here().settings(), name=name, scopes=scopes, executors=executors, kind=Kind(kind))
 
 
 @click.command()

@@ -99,6 +99,14 @@ class Executor(ABC, Generic[P]):
         `Returned` so that a shutdown costs no failure.
         """
 
+    def works_in(self, params: P, run: Run) -> Path:  # noqa: ARG002 - of those that derive from it
+        """Return the folder in which the files lie that a task may expect to change (`changed` of its outputs).
+
+        Raises:
+            InvalidInput: the parameters name none that may be worked in.
+        """
+        return run.directory
+
     async def preflight(self) -> str | None:
         """Why this executor cannot work on this machine now, in a line that says what to do; None where it can."""
         return None

@@ -98,6 +98,10 @@ class Shell(Executor[ShellParams]):
             return f"there is no folder {self._folder}; make it, or set worker.shell_folder to another"
         return None
 
+    def works_in(self, params: ShellParams, run: Run) -> Path:
+        """Return the folder that the command starts in."""
+        return self._directory(params.cwd, run)
+
     async def run(self, params: ShellParams, run: Run) -> Outcome:
         """Run the command and say how it ended."""
         name = params.argv[0]

@@ -160,10 +160,10 @@ def weigh(unweighed: Unweighed, rules: Rules, caller: Caller, stop: threading.Ev
     is_trusted = caller.kind is not Kind.AGENT
     vouched = by_worker.met if is_trusted else frozenset()
     place = Place(outputs=rules.outputs, work=rules.outputs, checks=rules.checks, stop=stop)
-    found = checking.look(claimed, place, leave_out=frozenset(key for key in vouched if key.endswith(ENDS_ELSEWHERE)))
+    found = checking.look(claimed, place, leave_out=_of_the_worker(claimed, by_worker, vouched))
     reasons, notes = [*by_worker.faults, *found.reasons()], []
     for key, is_declared in checking.requirements(claimed):
-        if key in found.met or key in found.faults or key in vouched:
+        if key in found.met or key in found.faults or key in vouched or by_worker.faults:
             continue
         why = found.unseen.get(key, "nobody could look at it")
         if is_declared:
@@ -179,6 +179,12 @@ def weigh(unweighed: Unweighed, rules: Rules, caller: Caller, stop: threading.Ev
 
 ENDS_ELSEWHERE: Final = (".changed", ".check")
 """What a worker sees in its own folder, and the server could only see in another one."""
+
+
+def _of_the_worker(claimed: Claimed, by_worker: WorkersLook, vouched: frozenset[str]) -> frozenset[str]:
+    """Return what the worker has looked at in its own folder: the server would look in another one."""
+    keys = vouched if not by_worker.faults else {key for key, _ in checking.requirements(claimed)}
+    return frozenset(key for key in keys if key.endswith(ENDS_ELSEWHERE))
 
 
 def take_back(weighed: Weighed, outputs: OutputFolder | None) -> None:

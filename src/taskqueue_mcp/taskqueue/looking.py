@@ -7,7 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from taskqueue_mcp.errors import LimitReached, ShuttingDown, TaskQueueError
+from taskqueue_mcp.errors import ShuttingDown, StorageFull, TaskQueueError
 from taskqueue_mcp.outputs import checking
 from taskqueue_mcp.store import attempts
 from taskqueue_mcp.taskqueue import evidence, settling
@@ -50,7 +50,7 @@ class Looks:
         """Look at a result and end its attempt. Whoever asks again meanwhile waits for the same look.
 
         Raises:
-            InvalidInput, LimitReached, LeaseLost, Conflict, Busy: nothing was changed.
+            InvalidInput, LimitReached, StorageFull, LeaseLost, Conflict, Busy: nothing was changed.
         """
         key = (caller.name, repr(completion))
         looking = self._under_way.get(key)
@@ -91,7 +91,7 @@ class Looks:
             try:
                 weighed = work.result()
             except OSError as error:
-                raise LimitReached(
+                raise StorageFull(
                     f"the output folder of this server cannot take the file ({error.strerror or error}); "
                     "free some space, then call again"
                 ) from error

@@ -79,8 +79,8 @@ class _Feed:
         self._waiting.add(task)
         try:
             return await task
-        except asyncio.CancelledError:
-            raise InvalidInput("the upload was broken off") from None
+        except (asyncio.CancelledError, OSError):
+            raise InvalidInput("the upload was broken off; send the file again") from None
         finally:
             self._waiting.discard(task)
 
@@ -188,8 +188,7 @@ def _check(transaction: Transaction, rules: Rules, caller: Caller, upload: Uploa
 
 
 def _keep(transaction: Transaction, caller: Caller, upload: Upload, written: WrittenFile) -> Kept:
-    held = holding.held(transaction, caller, upload.lease)
-    task = held.task
+    task = holding.held(transaction, caller, upload.lease).task
     before = attempts.stored_artifact(transaction, task.id, task.attempt, upload.path)
     if before is not None:
         raise _SameMeanwhile(before) if before.sha256 == written.sha256 else _another(upload)
@@ -260,7 +259,9 @@ def _find(transaction: Transaction, task_id: int, path: str) -> Artifact:
 
 @contextmanager
 def _opened(outputs: OutputFolder, artifact: Artifact) -> Iterator[BinaryIO]:
-    with outputs.opened(artifact.stored or artifact.path) as (file, _):
+    with outputs.opened(artifact.stored or artifact.path) as (file, status):
+        if status.st_size != artifact.size:
+            raise NotFound(f"{artifact.path} is not the file any more that was kept: somebody has changed it")
         yield file
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import tempfile
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,20 +19,23 @@ import anyio.to_thread
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.executors.base import Run
 from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Reason, Returned
-from taskqueue_mcp.worker import claims, outcomes, preparing
+from taskqueue_mcp.worker import claims, evidence, outcomes, preparing
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
 from taskqueue_mcp.worker.fitness import Unfit
 from taskqueue_mcp.worker.reporting import Reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from taskqueue_mcp.executors.base import Executor, Params, Registry
     from taskqueue_mcp.executors.trees import Marks
-    from taskqueue_mcp.outputs.folder import OutputFolder
+    from taskqueue_mcp.outputs.folder import OutputFolder, WrittenFile
     from taskqueue_mcp.procedures.parsing import Procedure
     from taskqueue_mcp.worker.bench import Bench
     from taskqueue_mcp.worker.claims import Claim
     from taskqueue_mcp.worker.connection import Connection
     from taskqueue_mcp.worker.fitness import Fitness
+    from taskqueue_mcp.worker.uploading import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ BREAK_OFF_SECONDS: Final = 3.0
 """How long that may take; an executor that sits in a thread of its own is then left behind."""
 UNFIT_SECONDS: Final = 60.0
 """For how long a task is handed back whose executor turned out not to be able to work."""
+LOOK_SECONDS: Final = 630.0
+"""How long the server may look at a result, with the owner's commands that it may run."""
 BACKSTOP_SECONDS: Final = 5.0
 """How much later than the executor's own time-out ours comes: the executor can say more."""
 
@@ -63,6 +69,8 @@ class Means:
     bench: Bench
     marks: Marks
     left_behind: set[asyncio.Future[Ended]]
+    checks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uploads: Uploads | None = None
 
 
 class Attempt:
@@ -81,6 +89,8 @@ class Attempt:
         self._mark = means.marks.next()
         self._wanted = str(claim.task.get("executor", ""))
         self._named = f"{claim.name} attempt {claim.attempt}"
+        self._kept: list[str] = []
+        self._evidence: dict[str, Any] | None = None
 
     def shut_down(self) -> None:
         """Have the executor end now; what it has not completed is handed back at no cost."""
@@ -167,6 +177,7 @@ class Attempt:
             params = preparing.params(executor, claim, procedure)
             acting = preparing.conditional(executor, claim, self._means.registry, self._means.fitness)
             run = self._run(claim, procedure, now)
+            watch = await evidence.begin(executor, params, run, claim.params, self._means.checks)
         except Unfit as why:
             return _later(now, str(why))
         except TaskQueueError as error:
@@ -176,10 +187,34 @@ class Attempt:
         except OSError as error:
             return Failed(f"no working directory could be made: {error.strerror or error}")
         try:
-            return await self._watched_over(acting, params, run)
+            outcome = await self._watched_over(acting, params, run)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end_strays()
+        return await self._looked_at(outcome, watch)
+
+    async def _looked_at(self, outcome: Ended, watch: evidence.Watch) -> Ended:
+        """Look at a result outside its executor, and take its files to the server, while the lease is kept."""
+        named = [outcome.path or "", *outcome.artifacts] if isinstance(outcome, Completed) else []
+        paths = [path for path in [*named, *self._kept] if path]
+        if not paths and not watch.wanted:
+            return outcome
+
+        async def look() -> None:
+            if isinstance(outcome, Completed):
+                self._evidence = await watch.look(outcome)
+            if self._means.uploads is not None:
+                await self._means.uploads.send(self._claim.lease, paths, self._means.outputs)
+            over.cancel()
+
+        async with anyio.create_task_group() as beside:
+            over = beside.cancel_scope
+            beside.start_soon(look)
+            await self._stop.wait()
+            over.cancel()
+        if isinstance(outcome, Completed) and self._stop.is_set() and self._evidence is None and watch.wanted:
+            return Returned(None, "stopped before its result was looked at", usage=outcome.usage)
+        return outcome
 
     async def _watched_over(self, executor: Executor[Any], params: Params, run: Run) -> Ended:
         """Run the executor on the bench, in a task that nothing waits for in the end.
@@ -290,9 +325,13 @@ class Attempt:
             progress=self._reporter.progress,
             stop=anyio.Event(),
             timeout_seconds=claim.task.get("timeout_seconds"),
-            keep=self._reporter.artifact,
+            keep=self._keep,
             mark=self._mark,
         )
+
+    def _keep(self, file: WrittenFile) -> None:
+        self._kept.append(file.path)
+        self._reporter.artifact(file)
 
     def _judged(self, outcome: Ended) -> Ended:
         """A shutdown costs no failure, whatever its end looked like to the executor."""
@@ -307,7 +346,10 @@ class Attempt:
             partial(outcomes.as_call, self._claim.lease, outcome, self._means.outputs)
         )
         try:
-            answer = await self._call(tool, arguments)
+            looked = tool == "complete_task" and (self._evidence is not None or "artifacts" in arguments)
+            if looked and self._evidence is not None:
+                arguments["evidence"] = json.dumps(self._evidence, ensure_ascii=False)
+            answer = await self._call(tool, arguments, parked=LOOK_SECONDS if looked else 0.0)
         except (LeaseLost, Conflict) as error:
             log.warning("%s came too late: %r", self._named, str(error))
         except TaskQueueError as error:
@@ -316,6 +358,9 @@ class Attempt:
                 return
             await self._settle(Failed(f"the queue refused the result: {error}", permanent=True), begun)
         else:
+            if (answer.get("verdict") or {}).get("status") == "rejected":
+                reasons = "; ".join(answer["verdict"].get("reasons", ()))
+                outcome = Failed(f"the result was rejected: {reasons}")
             self._say(outcome, answer["task"]["status"], anyio.current_time() - begun)
 
     def _say(self, outcome: Ended, status: str, seconds: float) -> None:

@@ -99,6 +99,7 @@ REFUSALS: Final = {
         errors.Conflict,
         errors.Forbidden,
         errors.LimitReached,
+        errors.StorageFull,
         errors.Busy,
         errors.ShuttingDown,
     )

@@ -58,7 +58,7 @@ class Worker:
         self._room = Room(registry, options.concurrency_of, self._fitness.carries_out)
         means = Means(
             self._connection, registry, self._fitness, options.outputs, options.lease_seconds, self._bench,
-            marks or Marks(), self.left_behind,
+            marks or Marks(), self.left_behind, options.checks, options.uploads,
         )  # fmt: skip
         self._slots = Slots(means, self._room, options, self._give_up)
         self._stopping = anyio.Event()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from taskqueue_mcp.errors import SettingsRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from taskqueue_mcp.executors.base import Registry
     from taskqueue_mcp.outputs.folder import OutputFolder
+    from taskqueue_mcp.worker.uploading import Uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class Options:
     """How a worker works. `types` and `queues` narrow what it claims; by default it takes what its executors can do.
 
     `concurrency` is how many tasks there may be at once, `concurrency_of` how many of one executor. `stand_ins` names
-    the executor that takes over the tasks of another which could not work for `patience` seconds.
+    the executor that takes over the tasks of another which could not work for `patience` seconds. `checks` are the
+    owner's commands that tasks may name; `uploads` takes files to a server that may be on another machine.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Options:
     concurrency_of: Mapping[str, int] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     patience: float = 300.0
+    checks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uploads: Uploads | None = None
     once: bool = False
     lease_seconds: int = 900
     wait_seconds: float = 45.0

@@ -5,10 +5,12 @@ from __future__ import annotations
 from tests.mutants.mutant import BOTH, Edit, Mutant
 
 EVIDENCE = "contract/test_evidence.py"
+UPLOADS = "contract/test_uploads.py"
 
 BELIEVED = "a result that does not hold is not done"
 ONE_REPAIR = "a rejected result gets one repair attempt, then the task fails"
 BYTES = "a file is what was said of it"
+UNDER_A_LEASE = "5: a lease is needed for every write of an attempt"
 NOBODY_VOUCHES = "an agent cannot vouch for itself"
 
 MUTANTS = (
@@ -38,7 +40,7 @@ MUTANTS = (
         (
             Edit(
                 "taskqueue/evidence.py",
-                "if key in found.met or key in found.faults or key in vouched:",
+                "if key in found.met or key in found.faults or key in vouched or by_worker.faults:",
                 "if True:",
                 "weigh",
             ),
@@ -101,5 +103,68 @@ MUTANTS = (
         "a file that is not named counts when it was written since the task began",
         (Edit("outputs/checking.py", "status.st_mtime >= since - SLACK_SECONDS", "True", "_is_new"),),
         (f"{EVIDENCE}::test_a_file_from_before_the_task_counts_only_when_it_is_named",),
+    ),
+    Mutant(
+        "an-upload-without-a-valid-lease-is-begun",
+        UNDER_A_LEASE,
+        (
+            Edit(
+                "taskqueue/uploading.py",
+                "held = settling.update(transaction, rules, caller, Update(upload.lease))",
+                "return None",
+                "_check",
+            ),
+        ),
+        (f"{UPLOADS}::test_a_lease_that_is_not_valid_is_refused_before_the_first_byte",),
+        BOTH,
+    ),
+    Mutant(
+        "an-upload-whose-lease-was-lost-counts",
+        UNDER_A_LEASE,
+        (
+            Edit(
+                "taskqueue/uploading.py",
+                "task = holding.held(transaction, caller, upload.lease).task",
+                "task = moving.fetch(transaction, leases.parse(upload.lease).task_id)",
+                "_keep",
+            ),
+            Edit(
+                "taskqueue/uploading.py",
+                "from taskqueue_mcp.errors",
+                "from taskqueue_mcp import leases\nfrom taskqueue_mcp.errors",
+            ),
+        ),
+        (f"{UPLOADS}::test_a_lease_that_is_lost_while_the_bytes_come_keeps_nothing",),
+    ),
+    Mutant(
+        "what-was-announced-is-not-compared",
+        BYTES,
+        (Edit("taskqueue/uploading.py", "upload.sha256 is not None and digest != upload.sha256", "False", "_write"),),
+        (f"{UPLOADS}::test_an_upload_that_is_broken_off_or_wrong_leaves_nothing",),
+    ),
+    Mutant(
+        "a-file-that-nothing-refers-to-stays",
+        "an upload is kept whole or not at all",
+        (Edit("taskqueue/uploading.py", "if is_ours:", "if False:", "_take_back"),),
+        (f"{UPLOADS}::test_a_lease_that_is_lost_while_the_bytes_come_keeps_nothing",),
+    ),
+    Mutant(
+        "a-file-of-somebody-else-is-taken-back",
+        "never over another file",
+        (Edit("taskqueue/uploading.py", "if is_ours:", "if True:", "_take_back"),),
+        (f"{UPLOADS}::test_a_file_that_lay_there_before_stays_when_the_lease_is_lost",),
+    ),
+    Mutant(
+        "any-file-of-the-folder-is-handed-out",
+        "only files that were kept for the task are handed out",
+        (
+            Edit(
+                "taskqueue/uploading.py",
+                "each.stored is not None",
+                "True",
+                "_find",
+            ),
+        ),
+        (f"{UPLOADS}::test_only_files_that_were_kept_for_the_task_are_handed_out",),
     ),
 )

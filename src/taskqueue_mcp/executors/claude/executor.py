@@ -22,6 +22,8 @@ from taskqueue_mcp.executors.claude.params import ClaudeParams
 from taskqueue_mcp.model import Failed, Reason, Returned
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from taskqueue_mcp.executors.base import Run
     from taskqueue_mcp.executors.claude.leave import Leave
     from taskqueue_mcp.model import Ended
@@ -60,6 +62,10 @@ class Claude(Executor[ClaudeParams]):
         if time.monotonic() < until:
             return f"Claude Code's credentials were refused: {why}; mend them, this is tried again in a few minutes"
         return await anyio.to_thread.run_sync(readiness.why_not, self._leave)
+
+    def works_in(self, params: ClaudeParams, run: Run) -> Path:
+        """Return the folder that the session works in."""
+        return agree(self._leave, params).folder or run.directory / "work"
 
     async def run(self, params: ClaudeParams, run: Run) -> Ended:
         """Begin a session, or go on with an earlier attempt's, and say what came of it."""

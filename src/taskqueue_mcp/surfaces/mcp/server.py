@@ -111,12 +111,14 @@ def build(queue: TaskQueue, who: Who) -> Built:
     return Built(server, Calls(offered, who, low.server_info_stamp), listen, updates)
 
 
-def stdio_caller(name: str | None, scopes: frozenset[Scope], executors: frozenset[str] = frozenset()) -> Who:
+def stdio_caller(
+    name: str | None, scopes: frozenset[Scope], executors: frozenset[str] = frozenset(), kind: Kind = Kind.AGENT
+) -> Who:
     """Return who speaks on stdio: the agent that was named, or else one named after its client."""
 
     @functools.lru_cache(maxsize=64)
     def who(client: str) -> Caller:
-        return Caller(name or _tidy(client), Kind.AGENT, scopes, executors)
+        return Caller(name or _tidy(client), kind, scopes, executors)
 
     return who
 
