@@ -5,4 +5,14 @@ from taskqueue_mcp.worker.loop import Worker, run_worker
 from taskqueue_mcp.worker.options import Options
 from taskqueue_mcp.worker.uploading import Uploads
 
-__all__ = ["Connect", "Connection", "Options", "Uploads", "Worker", "over_http", "over_stdio", "over_wire", "run_worker"]
+__all__ = [
+    "Connect",
+    "Connection",
+    "Options",
+    "Uploads",
+    "Worker",
+    "over_http",
+    "over_stdio",
+    "over_wire",
+    "run_worker",
+]
