@@ -451,6 +451,37 @@ async def test_a_cancelled_attempt_counts_what_it_reported_and_gives_back_the_re
     assert await day(shop) == (0.25, 0)
 
 
+async def test_what_a_lost_attempt_had_is_free_when_its_task_is_cancelled(shop: Desk) -> None:
+    await shop.create()
+    claim = await take(shop)
+    await shop.update(claim, progress=1)
+    await shop.pass_time(HOUR)
+    assert await day(shop) == (0, 2)
+    await shop.cancel(claim)
+    assert await day(shop) == (0, 0)
+
+
+async def test_a_cancelled_task_waits_for_no_money(shop: Desk) -> None:
+    for _ in range(4):
+        await shop.create()
+    first, _ = await take(shop, 1), await take(shop, 2)
+    assert await claim_for(shop, 3) is None
+    await shop.cancel(3)
+    await shop.complete(first, **spending(cost_usd=0.5))
+    assert (await take(shop, 4)).task.id == 4, "what it would have needed is there for the next one"
+
+
+async def test_a_task_says_what_it_waits_for(shop: Desk) -> None:
+    await use_up_the_day(shop)
+    tasks = [await shop.create(), await shop.create()]
+    assert await claim_for(shop) is None
+    held = [(await shop.detail(task)).held for task in tasks]
+    assert [(each.account, each.need, each.asked) for each in held if each] == [
+        ("day::20468:usd", usd(2), 1),
+        ("day::20468:usd", usd(2), 0),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["quota", "snooze", "release", "permanent"])
 async def test_every_end_gives_back_what_was_not_spent(shop: Desk, kind: str) -> None:
     await shop.create()

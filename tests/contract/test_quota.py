@@ -198,6 +198,13 @@ async def test_a_task_that_is_asked_for_by_its_id_is_held_back_too_and_the_error
     assert (await desk.task(task)).attempt == 0
 
 
+async def test_a_ready_task_says_which_gate_holds_it_back(desk: Desk) -> None:
+    await use_up(desk)
+    held, free = await desk.create(), await desk.create(task_type="query")
+    assert [gate.account for gate in (await desk.detail(held)).gates] == ["acme"]
+    assert (await desk.detail(free)).gates == ()
+
+
 async def test_run_now_lets_that_task_through_once(desk: Desk) -> None:
     claim = await use_up(desk)
     await desk.create("Another")

@@ -75,6 +75,8 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
             ("data", task.get("result_data")),
             ("error", task.get("error")),
             ("budget", _budget(task.get("budget") or {})),
+            ("waits for", _money(task.get("unpaid"))),
+            ("held back", ", ".join(_limit(out, gate) for gate in task.get("gates", ()))),
             ("type", task["task_type"]),
             ("executor", task.get("executor")),
             ("priority", task["priority"]),
@@ -105,6 +107,19 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
             asked = (question["question"].splitlines() or [""])[0]
             said = f"{question['answered_by']} answered {asked!r}: {question['answer']}"
             out.line(f"{out.time(question['answered_at'])}  {said}")
+
+
+def _money(unpaid: Json | None) -> str | None:
+    """Return which budget has to have how much before a task goes on."""
+    if unpaid is None:
+        return None
+    of = f" {unpaid['queue']}" if "queue" in unpaid else ""
+    return f"{unpaid['need']:g} {unpaid['unit']} from the budget of its {unpaid['budget']}{of}"
+
+
+def _limit(out: Out, gate: Json) -> str:
+    """Return which usage limit holds a ready task back."""
+    return f"by the usage limit of {gate['account']} until {out.time(gate['closed_until'])}"
 
 
 def _budget(accounts: Json) -> str:

@@ -68,7 +68,7 @@ ON CONFLICT (task_id) DO UPDATE SET account = excluded.account, need = excluded.
   due_again_at = excluded.due_again_at, asked = excluded.asked
 """
 UNPAID = "SELECT task_id, account, need, run_at, due_again_at, asked FROM unpaid"
-HELD = f"{UNPAID} WHERE task_id = :task_id {{lock}}"
+HELD = f"{UNPAID} WHERE task_id = :task_id"
 PAYABLE = f"{UNPAID} WHERE due_again_at <= {{now}} ORDER BY due_again_at LIMIT :limit {{skip_locked}}"
 WAITING = f"""
 {UNPAID} WHERE account = :account AND asked <= :asked ORDER BY run_at, task_id LIMIT :limit {{skip_locked}}

@@ -188,6 +188,14 @@ def detail(found: Detail) -> Json:
     view = {**task(found.task), **body(found.body)}
     if found.budgets:
         view["budget"] = spending(found.budgets)
+    if found.held is not None:
+        scope, _, rest = found.held.account.partition(":")
+        of, _, unit = rest.rsplit(":", 2)
+        view["unpaid"] = {"budget": scope, "unit": unit, "need": found.held.need / budgets.ONE}
+        if scope == "queue":
+            view["unpaid"]["queue"] = of
+    if found.gates:
+        view["gates"] = [gate(each) for each in found.gates]
     if found.depends_on:
         view["depends_on"] = [name(other) for other in found.depends_on]
     if found.result_data is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import budgets
 from taskqueue_mcp.budgets import UNITS, Account, Amount, Amounts, Shortage, Unit
-from taskqueue_mcp.model import FINAL
+from taskqueue_mcp.model import FINAL, Reason
 from taskqueue_mcp.store import attempts, spending
 from taskqueue_mcp.store.spending import Line, Reservation
 
@@ -142,6 +142,14 @@ def lose(transaction: Transaction, before: Task, after: Task) -> None:
     used = budgets.used(_reported(transaction, before)) if before.confirmed else {}
     if used or not before.confirmed or after.status in FINAL:
         _count(transaction, before.id, used)
+
+
+def forget(transaction: Transaction, task: Task) -> None:
+    """Let a task that is over, and that nobody held, wait for no money and have none set aside."""
+    if task.reason in {Reason.QUOTA, Reason.BUDGET}:
+        spending.let_go(transaction, task.id)
+    if task.attempt > 0:
+        _count(transaction, task.id, budgets.NOTHING)
 
 
 def wake(transaction: Transaction, keys: Iterable[str], *, also_asked: bool = False) -> None:

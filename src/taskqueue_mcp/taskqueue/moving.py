@@ -70,6 +70,8 @@ def follow(transaction: Transaction, before: Task, after: Task) -> Task:
         if head is not None:
             _make_ready(transaction, head)
     if after.status in FINAL and before.status not in FINAL:
+        if before.status is not Status.IN_PROGRESS:
+            accounting.forget(transaction, before)
         queues.leave(transaction, after.queue)
         _release_dependants(transaction, after)
     elif before.status in FINAL and after.status not in FINAL:
@@ -132,6 +134,7 @@ def _release_dependants(transaction: Transaction, ended: Task) -> None:
             if failed is not None:
                 events.record(transaction, failed, "failed", events.SYSTEM, {"dependency": f"T-{cause.id}"})
                 queues.leave(transaction, failed.queue)
+                accounting.forget(transaction, task)
                 work.append(failed)
 
 

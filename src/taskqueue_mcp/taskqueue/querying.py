@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput
-from taskqueue_mcp.model import Status
-from taskqueue_mcp.store import attempts, events, lists, tasks
+from taskqueue_mcp.model import Reason, Status
+from taskqueue_mcp.store import attempts, events, gates, lists, spending, tasks
 from taskqueue_mcp.taskqueue import accounting, moving
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from taskqueue_mcp.model import Artifact, Attempt, Body, Event, Task
     from taskqueue_mcp.store import Transaction
     from taskqueue_mcp.store.attempts import LogChunk, Question
+    from taskqueue_mcp.store.gates import Gate
     from taskqueue_mcp.store.lists import Filter
+    from taskqueue_mcp.store.spending import Unpaid
 
 MOST = 100
 NEWEST = 1 << 62
@@ -46,6 +48,10 @@ class Detail:
     result_data: str | None
     budgets: tuple[Account, ...] = ()
     """What it may spend, has spent and has set aside, in each unit that it has a ceiling in."""
+    held: Unpaid | None = None
+    """The account that cannot pay for it now."""
+    gates: tuple[Gate, ...] = ()
+    """The closed gates of its executor, while it is ready."""
 
 
 def detail(transaction: Transaction, task_id: int) -> Detail:
@@ -54,8 +60,11 @@ def detail(transaction: Transaction, task_id: int) -> Detail:
     Raises:
         NotFound: there is none.
     """
+    task = moving.fetch(transaction, task_id)
+    is_held = task.reason in {Reason.BUDGET, Reason.QUOTA}
+    closed = gates.closed(transaction) if task.status is Status.READY else []
     return Detail(
-        moving.fetch(transaction, task_id),
+        task,
         tasks.fetch_body(transaction, task_id),
         tuple(attempts.of_task(transaction, task_id)),
         tuple(attempts.questions(transaction, task_id)),
@@ -63,6 +72,8 @@ def detail(transaction: Transaction, task_id: int) -> Detail:
         tuple(tasks.depends_on(transaction, task_id)),
         attempts.last_result(transaction, task_id),
         tuple(accounting.accounts_of(transaction, task_id)),
+        spending.held(transaction, task_id) if is_held else None,
+        tuple(gate for gate in closed if gate.executor == task.executor),
     )
 
 
