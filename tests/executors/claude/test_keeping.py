@@ -15,6 +15,7 @@ from taskqueue_mcp.executors.claude.delivering import hand_over, ordered
 from taskqueue_mcp.executors.claude.folders import alone_in
 from taskqueue_mcp.executors.claude.keeping import Kept
 from taskqueue_mcp.executors.claude.params import ClaudeParams
+from taskqueue_mcp.executors.claude.receiving import take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,3 +193,27 @@ def test_a_text_that_was_not_written_is_the_last_message_and_a_table_is_not(make
         else:
             with pytest.raises(InvalidInput, match=f"Claude did not write {pattern}.*it said: the answer"):
                 hand_over(run, ClaudeParams(), order, "the answer", work=work, cwd=work)
+
+
+def test_the_files_of_the_tasks_before_are_copied_to_where_the_session_can_read_them(
+    make_run: MakeRun, tmp_path: Path, log: list[str]
+) -> None:
+    inputs = [
+        {"task": "T-7", "result_path": "r/stock.csv"},
+        {"task": "T-8", "result_path": "gone.csv"},
+        {"task": "T-9", "result_path": "../secret"},
+        {"task": "../T-10", "result_path": "r/stock.csv"},
+        {"task": "T-11", "result_path": None},
+    ]
+    run = make_run(inputs=inputs)
+    run.outputs.write("r/stock.csv", lambda file: file.write(b"sku\n"))
+    work = run.directory / "work"
+    work.mkdir()
+
+    names = take_in(run, work, work)
+
+    assert names == {"T-7": "inputs/T-7/stock.csv", "../T-10": "inputs/_T-10/stock.csv"}
+    assert (work / names["T-7"]).read_text() == "sku\n"
+    assert "the file of T-8 is not there for Claude: 'gone.csv' is not in the output folder\n" in log
+    assert any(line.startswith("the file of T-9 is not there") for line in log)
+    assert take_in(run, work, tmp_path)["T-7"] == str(work / "inputs/T-7/stock.csv")

@@ -248,3 +248,23 @@ async def test_a_session_that_is_not_ours_is_not_gone_on_with(make_run: MakeRun,
 
     assert isinstance(outcome, Completed)
     assert outcome.usage["session_id"] != session
+
+
+async def test_a_rejected_result_is_mended_by_the_same_session_with_its_files(
+    make_run: MakeRun, play: Play, models: list[ScriptedModel], tmp_path: Path
+) -> None:
+    task = {**TASK, "outputs": [{"path": "claude/a.md"}]}
+    run = make_run(task=task)
+    done = await play(run, write(run, "too short\n"), Say("Done."))
+    assert isinstance(done, Completed), done
+
+    again = tmp_path / "again"
+    again.mkdir()
+    given = after(done)
+    given["earlier_attempts"][0] |= {"outcome": "rejected", "verdict": {"faults": ["claude/a.md is too short"]}}
+    outcome = await play(make_run(task=task, directory=again, **given), *[Say("")] * 2, Say("It is long enough."))
+
+    assert isinstance(outcome, Completed), outcome
+    assert outcome.usage["session_id"] == done.usage["session_id"]
+    assert "claude/a.md is too short" in models[1].prompts[0]
+    assert (tmp_path / "out" / str(outcome.path)).read_text() == "too short\n"

@@ -45,13 +45,20 @@ def test_each_text_says_where_it_came_from(make_run: MakeRun) -> None:
     )
     params = ClaudeParams.model_validate({"prompt": "Be brief.", "threshold": 5})
 
-    found = fenced(prompt.first(run, params, Wanted(file="a.md", criteria=("It adds up",), has_schema=True)))
+    found = fenced(
+        prompt.first(
+            run,
+            params,
+            Wanted(file="a.md", criteria=("It adds up",), has_schema=True, inputs={"T-7": "inputs/T-7/a.csv"}),
+        )
+    )
 
     assert found == {
         "request, written by gemini for Ada": "Low stock\n\nCount.\n\nBe brief.",
         "procedure stock.md of the owner, to be followed": "# Stock\n\nCount twice.",
         "parameters of the task": '{\n "threshold": 5\n}',
-        "data: result of T-7 (completed)": '{\n "result_summary": "12 rows",\n "result_data": {\n  "rows": 12\n }\n}',
+        "data: result of T-7 (completed)": '{\n "result_summary": "12 rows",\n "result_data": {\n  "rows": 12\n },\n'
+        ' "copy_of_its_file": "inputs/T-7/a.csv"\n}',
         "data: what attempt 1 came to": "outcome: failed\nerror: no source",
         "data: what was asked": "Which shop?",
         "answer of a person (Ada)": "Berlin",
@@ -96,11 +103,17 @@ def test_long_data_is_cut_and_says_so(make_run: MakeRun) -> None:
 
 def test_a_session_that_goes_on_is_told_what_is_new(make_run: MakeRun) -> None:
     answers: list[dict[str, Any]] = [{"question": "How much?", "answer": "ten"}]
+    verdict = {"standing": "rejected", "faults": ["a.csv has no rows"]}
+    earlier = [
+        {"attempt": 1, "error": "first"},
+        {"attempt": 2, "outcome": "rejected", "error": "second", "verdict": verdict},
+    ]
 
-    found = fenced(prompt.again(make_run(attempt=2), "it broke", Wanted(), answers))
+    found = fenced(prompt.again(make_run(attempt=3, earlier_attempts=earlier), Wanted(), answers))
 
     assert found == {
-        "data: how the last attempt ended": "it broke",
+        "data: how the last attempt ended": "outcome: rejected\nerror: second\nwhat a look at its files found: "
+        '{\n "standing": "rejected",\n "faults": [\n  "a.csv has no rows"\n ]\n}',
         "data: what was asked": "How much?",
         "answer of a person (unknown)": "ten",
     }

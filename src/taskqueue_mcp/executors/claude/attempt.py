@@ -17,6 +17,7 @@ from taskqueue_mcp.executors.claude.command import Call, find_cli
 from taskqueue_mcp.executors.claude.delivering import hand_over, own_path, put, write_text
 from taskqueue_mcp.executors.claude.judging import Kind, Verdict, judge
 from taskqueue_mcp.executors.claude.prompt import Wanted
+from taskqueue_mcp.executors.claude.receiving import take_in
 from taskqueue_mcp.executors.claude.session import Session, Transcript, new_mark
 from taskqueue_mcp.executors.claude.usage import Usage
 from taskqueue_mcp.model import Asked, Completed, Failed, Reason, Returned
@@ -57,6 +58,7 @@ class Attempt:
         self._usage.know(run.earlier_attempts)
         self._until = time.monotonic() + self._seconds
         self._plan: str | None = None
+        self._inputs: dict[str, str] = {}
         self._last: ProcessEnded | None = None
         self.refused_log_in: str | None = None
 
@@ -75,6 +77,7 @@ class Attempt:
         if extra is None:
             return self._failed("a person said to stop it at its budget", permanent=True)
         session = await anyio.to_thread.run_sync(self._earlier_session)
+        self._inputs = await anyio.to_thread.run_sync(take_in, self._run, self._work, self._cwd)
         the_plan = self._params.plan or self._run.task.get("plan")
         if the_plan is None:
             return await self._do(session, None)
@@ -88,7 +91,7 @@ class Attempt:
         return await self._do_with_a_plan(session, the_plan, agreed.comment if agreed else None)
 
     async def _do_with_a_plan(self, session: str | None, the_plan: str, comment: str | None) -> Ended:
-        told = prompt.plan(self._run, self._params, comment if session else None)
+        told = prompt.plan(self._run, self._params, comment if session else None, self._inputs)
         verdict = await self._session(told, session, is_planning=True)
         if verdict.kind is not Kind.DONE:
             return await self._other(verdict)
@@ -106,12 +109,13 @@ class Attempt:
             self._asked_file(),
             tuple(self._params.success_criteria),
             result.schema_of(self._params) is not None,
+            self._inputs,
         )
         run, params = self._run, self._params
         if the_plan is not None and (knows_it or not self._was_begun(the_plan)):
             told = prompt.carry_out(run, params, the_plan, wanted, knows_it=session is not None)
         elif session is not None:
-            told = prompt.again(run, _last_error(run), wanted, _new_answers(run))
+            told = prompt.again(run, wanted, _new_answers(run))
         else:
             told = prompt.first(run, params, wanted)
         verdict = await self._session(told, session)
@@ -214,7 +218,8 @@ class Attempt:
             outcome = self._with_transcript(outcome)
         if session is None:
             return outcome
-        if isinstance(outcome, Completed) or (isinstance(outcome, Failed) and outcome.permanent):
+        is_done = isinstance(outcome, Completed) and not self._may_be_rejected
+        if is_done or (isinstance(outcome, Failed) and outcome.permanent):
             self._kept.drop(session)
         elif self._params.resume:
             try:
@@ -224,6 +229,12 @@ class Attempt:
             if left:
                 self._run.log(f"{left}\n")
         return outcome
+
+    @property
+    def _may_be_rejected(self) -> bool:
+        """Whether somebody looks at the result before it counts; a further attempt then mends it."""
+        procedure = self._run.procedure
+        return bool(self._run.task.get("outputs") or (procedure and procedure.outputs))
 
     def _with_transcript(self, outcome: Ended) -> Ended:
         path = own_path(self._run, f"transcript-{self._run.attempt}.jsonl")
@@ -294,11 +305,6 @@ class Attempt:
 
     def _failed(self, why: str, *, permanent: bool = False) -> Failed:
         return Failed(why, permanent=permanent, usage=self._usage.told())
-
-
-def _last_error(run: Run) -> str:
-    last = run.earlier_attempts[-1] if run.earlier_attempts else {}
-    return str(last.get("error") or last.get("outcome") or "")
 
 
 def _new_answers(run: Run) -> list[Mapping[str, Any]]:

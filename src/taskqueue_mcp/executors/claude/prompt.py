@@ -68,7 +68,8 @@ def first(run: Run, params: ClaudeParams, wanted: Wanted) -> str:
     if params.model_extra:
         told.quote("parameters of the task", _json(params.model_extra))
     for each in run.inputs:
-        told.quote(f"data: result of {each.get('task')} ({each.get('status')})", _json(_result(each)))
+        task = str(each.get("task"))
+        told.quote(f"data: result of {task} ({each.get('status')})", _json(_result(each, wanted.inputs.get(task))))
     for each in run.earlier_attempts:
         told.quote(f"data: what attempt {each.get('attempt')} came to", _attempt(each))
     _answers(told, run.answers)
@@ -76,25 +77,25 @@ def first(run: Run, params: ClaudeParams, wanted: Wanted) -> str:
     return str(told)
 
 
-def again(run: Run, why: str, wanted: Wanted, answers: Sequence[Mapping[str, Any]]) -> str:
+def again(run: Run, wanted: Wanted, answers: Sequence[Mapping[str, Any]]) -> str:
     """Return the prompt of a session that goes on: what is new, and what must be there in the end."""
     told = Fenced()
     told.say(
         f"This is attempt {run.attempt} of task T-{run.task_id}, which you began before. It is now "
         f"{run.now:%Y-%m-%d %H:%M}. Look at what is already done, then go on and finish it."
     )
-    if why:
-        told.quote("data: how the last attempt ended", why[:LONGEST_ERROR])
+    if run.earlier_attempts:
+        told.quote("data: how the last attempt ended", _attempt(run.earlier_attempts[-1]))
     _answers(told, answers)
     wanted.say(told)
     return str(told)
 
 
-def plan(run: Run, params: ClaudeParams, comment: str | None) -> str:
+def plan(run: Run, params: ClaudeParams, comment: str | None, inputs: Mapping[str, str]) -> str:
     """Return the prompt that asks for a plan; `comment` is what a person said to an earlier one."""
     told = Fenced()
     if comment is None:
-        told.say(first(run, params, Wanted()))
+        told.say(first(run, params, Wanted(inputs=inputs)))
     else:
         told.say(f"A person looked at your plan for task T-{run.task_id} and wants it changed.")
         told.quote("answer of a person", comment)
@@ -110,7 +111,7 @@ def carry_out(run: Run, params: ClaudeParams, the_plan: str, wanted: Wanted, *, 
     """Return the prompt that has a plan carried out; `knows_it` where the session made it itself."""
     told = Fenced()
     if not knows_it:
-        told.say(first(run, params, Wanted()))
+        told.say(first(run, params, Wanted(inputs=wanted.inputs)))
         told.quote("the plan that was agreed to", the_plan)
     told.say("The plan was agreed to. Carry it out now, step by step, and check the result as it says.")
     wanted.say(told)
@@ -124,6 +125,8 @@ class Wanted:
     file: str | None = None
     criteria: tuple[str, ...] = ()
     has_schema: bool = False
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What the files of the tasks before are called here, by task."""
 
     def say(self, told: Fenced) -> None:
         """Add it to a prompt."""
@@ -159,14 +162,18 @@ def _author(task: Mapping[str, Any]) -> str:
     return f"{made_by} for {asked_by}" if asked_by else made_by
 
 
-def _result(found: Mapping[str, Any]) -> dict[str, Any]:
+def _result(found: Mapping[str, Any], file: str | None) -> dict[str, Any]:
     kept = ("title", "result_summary", "result_path", "result_data")
-    return {key: found[key] for key in kept if found.get(key) is not None}
+    result = {key: found[key] for key in kept if found.get(key) is not None}
+    return result | ({"copy_of_its_file": file} if file else {})
 
 
 def _attempt(found: Mapping[str, Any]) -> str:
     kept = ("outcome", "result_summary", "error")
-    return "\n".join(f"{key}: {str(found[key])[:LONGEST_ERROR]}" for key in kept if found.get(key))
+    lines = [f"{key}: {str(found[key])[:LONGEST_ERROR]}" for key in kept if found.get(key)]
+    if found.get("verdict"):
+        lines.append(f"what a look at its files found: {_json(found['verdict'])[:LONGEST_ERROR]}")
+    return "\n".join(lines)
 
 
 def _json(value: Any) -> str:

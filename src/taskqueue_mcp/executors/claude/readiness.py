@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from importlib.util import find_spec
+from importlib import import_module
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +26,10 @@ VERSION_SECONDS: Final = 20.0
 
 def why_not(leave: Leave) -> str | None:
     """Return in a line why Claude Code cannot work here and what to do about it; None where it can. Blocks shortly."""
-    if find_spec("claude_agent_sdk") is None:
-        return f"the Claude Agent SDK is not installed: {EXTRA}"
+    try:
+        import_module("claude_agent_sdk")  # takes a second the first time, which must not be the event loop's
+    except ImportError as error:
+        return f"the Claude Agent SDK is not installed ({error}): {EXTRA}"
     program = find_cli(leave)
     if program is None:
         return f"Claude Code is not installed: {EXTRA}, or name it in worker.claude.cli_path"
