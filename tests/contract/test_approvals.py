@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskqueue_mcp.model import Task
+    from taskqueue_mcp.store import Transaction
     from tests.clock import Clock
     from tests.conftest import OpenQueue
 
@@ -24,6 +26,10 @@ OPERATOR = replace(GEMINI, name="operator", executors=frozenset({"shell", "mail"
 ARGV = {"argv": ["make", "test"]}
 DAILY = "0 7 * * *"
 SOP = "---\ntitle: Pay the bills\ntask_type: payment\n---\nPay {{what}} is due.\n"
+
+
+def _run(transaction: Transaction, sql: str) -> int:
+    return transaction.run(sql, {})
 
 
 @pytest.fixture
@@ -236,6 +242,20 @@ async def test_a_task_that_was_ready_when_its_kind_became_sensitive_waits(open_q
     desk = Desk(open_queue(), clock)
     assert await desk.claim() is None
     assert waits(await desk.task(task))
+
+
+async def test_a_question_of_before_approvals_were_bound_is_asked_again_as_one_that_is(desk: Desk) -> None:
+    task = await desk.create(requires_approval=True)
+    for sql in (
+        "UPDATE bodies SET approval = NULL, trust = NULL, rights = NULL",
+        "UPDATE questions SET approves = NULL, text = 'May this task run?'",
+    ):
+        await desk.queue.database.write(partial(_run, sql=sql))
+    assert waits(await desk.decide(task, "approve"))
+    (text,) = await asked(desk, task)
+    assert "executor: claude, asked for by gemini" in text
+    assert (await desk.decide(task, "approve")).status is Status.READY
+    await desk.finish(task)
 
 
 async def test_the_next_in_line_runs_while_the_head_waits_for_its_approval(office: Desk, sop: Path) -> None:

@@ -97,6 +97,22 @@ def test_a_file_of_an_older_program_is_brought_up_to_date(path: Path, monkeypatc
     assert "later" in [row[1] for row in after[1:]]
 
 
+def test_schedules_of_before_there_were_rights_keep_running(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = migrate._files
+    with monkeypatch.context() as older:
+        older.setattr(migrate, "_files", lambda engine: [found for found in files(engine) if found[0] == 1])
+        open_and_close(path)
+    with closing(sqlite.connect(str(path))) as connection, connection:
+        connection.execute(
+            "INSERT INTO schedules (name, cron, timezone, misfire, overlap, enabled, grace_seconds, body, created_by,"
+            " created_at, updated_at)"
+            " VALUES ('build', '@daily', 'UTC', 'coalesce', 'skip', 1, 60, '{}', 'gemini', 1, 1)"
+        )
+    open_and_close(path)
+    with closing(sqlite.connect(str(path))) as connection:
+        assert connection.execute("SELECT rights, trust, approved FROM schedules").fetchall() == [("*", None, None)]
+
+
 @pytest.mark.parametrize("statement", range(4))
 def test_a_migration_that_fails_half_way_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch, statement: int
