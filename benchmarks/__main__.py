@@ -20,6 +20,7 @@ SUBJECTS = (
     "stdio",
     "wakeup",
     "start",
+    "queries",
     "backlog",
     "millions",
     "millions_postgres",

@@ -39,6 +39,7 @@ def _source(name: str, given: SourceSettings, own: str) -> Source:
     else:
         connect = over_stdio(given.command, {key: value.get_secret_value() for key, value in given.env.items()})
     secrets = [value.get_secret_value() for value in (*given.headers.values(), *given.env.values())]
+    secrets.append(given.server.query or "" if given.server else "")
     return McpTool(connect, tool=str(given.tool), arguments=given.arguments, secrets=secrets)
 
 

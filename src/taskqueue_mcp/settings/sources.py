@@ -32,7 +32,7 @@ class SourceSettings(BaseModel):
     password: SecretStr | None = None
     command: list[str] = Field(default_factory=list)
     env: dict[str, SecretStr] = Field(default_factory=dict)
-    server: AnyHttpUrl | None = None
+    server: AnyHttpUrl | None = Field(None, repr=False)  # some carry a key in their query
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     tool: str | None = None
     arguments: dict[str, Any] = Field(default_factory=lambda: {"sql": "{sql}"})

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROWS: Final = ("rows", "data", "results", "records", "items", "result")
 """Where in its answer a tool puts rows."""
 LONGEST_SAID: Final = 500
+SHORTEST_SECRET: Final = 4
+"""What is shorter stands in every message."""
 LOST: Final = (
     MCPError,
     OSError,
@@ -52,7 +54,7 @@ class McpTool(Source):
         self._connect = connect
         self._tool = tool
         self._arguments = arguments
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
         self.takes_sql = "sql" in set(_placeholders(arguments))
 
     def open(self, *, seconds: float, most_rows: int) -> McpReader:
