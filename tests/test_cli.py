@@ -305,6 +305,18 @@ def test_a_new_token_is_printed_alone_and_opens_what_its_scopes_say(cli: Cli) ->
     assert "revoked" in cli.done("tokens", "list")
 
 
+def test_a_token_names_the_executors_whose_tasks_it_may_create(cli: Cli) -> None:
+    made = cli.json("tokens", "create", "--name", "operator", "--scope", "enqueue,exec:shell", "--scope", "exec:mail")
+    assert made["scopes"] == ["enqueue", "exec:mail", "exec:shell"]
+    caller = cli.beside(lambda opened: opened.auth.authenticate(made["token"]))
+    assert (caller.scopes, caller.executors) == ({"enqueue"}, {"shell", "mail"})
+    assert "enqueue,exec:mail,exec:shell" in cli.done("tokens", "list")
+    mistyped = cli("tokens", "create", "--name", "o2", "--scope", "enqueue,exec:shel")
+    assert (mistyped.exit_code, "no executor shel is known here" in mistyped.stderr) == (0, True)
+    code, line = cli.refused("tokens", "create", "--name", "o3", "--scope", "exec:shell")
+    assert (code, "give it with enqueue or work" in line) == (1, True)
+
+
 def test_a_token_can_expire_and_speak_for_another_principal(cli: Cli) -> None:
     made = cli.json("tokens", "create", "--name", "ci-2", "--scope", "work", "--principal", "ci", "--kind", "service",
                     "--expires", "30d")  # fmt: skip

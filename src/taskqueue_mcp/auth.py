@@ -172,7 +172,11 @@ def read_scopes(words: tuple[str, ...]) -> tuple[frozenset[Scope], frozenset[str
     executors = frozenset(
         checks.name("scope exec:", part.removeprefix(EXECUTOR)) for part in found if part.startswith(EXECUTOR)
     )
-    return frozenset(checks.one_of("scope", part, Scope) for part in found if not part.startswith(EXECUTOR)), executors
+    try:
+        scopes = frozenset(checks.one_of("scope", part, Scope) for part in found if not part.startswith(EXECUTOR))
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}, or {EXECUTOR}NAME for an executor") from None
+    return scopes, executors
 
 
 def local_person(name: str = "owner") -> Caller:

@@ -43,6 +43,11 @@ async def create(
     made = await app.auth.create(
         local_person(), name, scopes, kind=Kind(kind), principal=principal, expires_at=expires_at, executors=executors
     )
+    unknown = executors.difference(app.queue.executor_names())
+    if unknown:
+        out.note(
+            f"no executor {', '.join(sorted(unknown))} is known here; taskqueue-mcp executors list shows those that are"
+        )
     out.show({"token": made.secret, **views.token(made.token)}, lambda: out.line(made.secret))
 
 
