@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+JOBS ?= logical
 UPGRADE ?=
 
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .PHONY: help demo run test test-examples mutants check bench bench-peers soak lock clean distclean
 
 help: ## Say what can be made
-	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv-3.13] [ARGS='-k lease']"
+	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv-3.13] [JOBS=2] [ARGS='-k lease']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## Show the whole loop on sample data, no account needed
@@ -29,8 +30,8 @@ run: $(VENV)/.run ## Serve the queue on this machine, with a worker beside it th
 	@TASKQUEUE_WORKER__SOURCES__INVENTORY="$${TASKQUEUE_WORKER__SOURCES__INVENTORY:-demo-output/inventory.db}" \
 		$(BIN)/taskqueue-mcp serve --with-worker $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests
-	@$(BIN)/python -m pytest -q --ignore=tests/examples $(ARGS)
+test: $(VENV)/.dev ## Run the tests, on all processors (JOBS=0 for one after the other)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --inline-snapshot=disable --ignore=tests/examples $(ARGS)
 
 test-examples: $(VENV)/.examples ## Run the tests of examples/ (downloads the model vendors' clients, some 100 MB)
 	@TASKQUEUE_CI=1 $(BIN)/python -m pytest -q tests/examples $(ARGS)

@@ -9,7 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIGURES = pytest.StashKey[list[str]]()
+FIGURES = "figures"
+"""The name under which a test's report carries them, from whatever process it ran in."""
 
 
 class Tell(Protocol):
@@ -29,9 +30,11 @@ def tell(request: pytest.FixtureRequest) -> Iterator[Tell]:
 
     yield note
     line = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items())
-    request.config.stash.setdefault(FIGURES, []).append(f"{request.node.name}: {line}")
+    request.node.user_properties.append((FIGURES, f"{request.node.name}: {line}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, line in getattr(report, "user_properties", ()):
+            if name == FIGURES:
+                terminalreporter.write_line(line)
