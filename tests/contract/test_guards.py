@@ -144,7 +144,7 @@ async def test_a_run_that_has_begun_is_not_retargeted(desk: Desk) -> None:
     task = await desk.create(run_at="in 1 hour")
     values = {
         "title": "x", "task_type": "x", "executor": "x", "queue": "default", "priority": "low", "max_attempts": 1,
-        "serial_key": None, "reason": "scheduled", "due_at": 5, "sort_at": 5,
+        "serial_key": None, "expects": 0, "reason": "scheduled", "due_at": 5, "sort_at": 5,
     }  # fmt: skip
     stale = task._replace(seq=9)
     assert desk.queue.database.write_now(lambda t: tasks.retarget(t, stale, values)) is None
