@@ -361,3 +361,17 @@ async def test_a_file_may_be_asked_to_be_fresh(desk: Desk, files: Path, clock: C
         at = clock.micros / 1_000_000 - age
         os.utime(path, (at, at))
         assert (await finish(desk, claim, result_path="reports/stock.csv")).task.verdict == expected
+
+
+async def test_where_the_look_before_found_nothing_to_do_nothing_has_to_be_there(desk: Desk) -> None:
+    only_if = {"source": "stock", "sql": "SELECT 1 FROM products WHERE stock < 5"}
+    evidence = {"met": [], "faults": [], "skipped": True}
+    tried: list[tuple[Caller, dict[str, Any], str]] = [
+        (WORKER, {"only_if": only_if}, "unverified"),
+        (CLAUDE, {"only_if": only_if}, "rejected"),
+        (WORKER, {}, "rejected"),
+    ]
+    for by, asked, expected in tried:
+        task = await desk.create(options={"outputs": [STOCK], **asked})
+        settled = await finish(desk, await desk.take(by=by, task_id=task.id), by=by, evidence=evidence)
+        assert settled.task.verdict == expected

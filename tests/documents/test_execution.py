@@ -42,7 +42,7 @@ TASK: dict[str, Any] = {
             "outcome": "completed",
             "seconds": 1.5,
             "usage": {"cost_usd": 0.0025, "tokens": 50, "turns": 1, "session_id": "s-2"},
-            "verdict": {"verdict": "rejected", "reasons": [f"no rows {HOSTILE}"]},
+            "verdict": {"status": "rejected", "reasons": [f"no rows {HOSTILE}"]},
         },
     ],
     "questions": [{"kind": "question", "question": HOSTILE, "asked_at": "2026-11-20T07:06:00.000Z"}],

@@ -21,6 +21,7 @@ def task_list(out: Out, tasks: Sequence[Json]) -> None:
     if not tasks:
         out.note("no tasks")
         return
+    is_judged = any(task.get("verdict") in {"verified", "rejected"} for task in tasks)
     rows = [
         (
             task["id"],
@@ -30,11 +31,12 @@ def task_list(out: Out, tasks: Sequence[Json]) -> None:
             task["task_type"],
             out.time(task.get("finished_at") or task["run_at"]),
             task.get("worker") or task["created_by"],
+            *([str(task.get("verdict", ""))] if is_judged else []),
             shortened(task["title"]),
         )
         for task in tasks
     ]
-    out.table(TASKS, rows, flexible="title")
+    out.table((*TASKS[:-1], *(["verdict"] if is_judged else []), TASKS[-1]), rows, flexible="title")
 
 
 def standing(task: Json) -> str:
@@ -72,6 +74,7 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
             ("message", task.get("message")),
             ("result", task.get("result_summary")),
             ("file", task.get("result_path")),
+            ("verdict", _verdict(task)),
             ("data", task.get("result_data")),
             ("error", task.get("error")),
             ("budget", _budget(task.get("budget") or {})),
@@ -140,12 +143,13 @@ def attempt_list(out: Out, task: Json) -> None:
             attempt["by"],
             out.time(attempt["claimed_at"]),
             "" if attempt.get("seconds") is None else f"{attempt['seconds']:g} s",
+            (attempt.get("verdict") or {}).get("status", ""),
             shortened(attempt.get("error") or attempt.get("result_summary") or ""),
         )
         for attempt in task.get("attempts", ())
     ]
     if rows:
-        out.table(("attempt", "outcome", "by", "claimed", "took", "came to"), rows, flexible="came to")
+        out.table(("attempt", "outcome", "by", "claimed", "took", "verdict", "came to"), rows, flexible="came to")
     else:
         out.line("(no attempts)")
 
@@ -205,6 +209,16 @@ def history(out: Out, occurrences: Sequence[Json]) -> None:
 def _creator(task: Json) -> str:
     asked_for = task.get("requested_by")
     return f"{task['created_by']} for {asked_for}" if asked_for else str(task["created_by"])
+
+
+def _verdict(task: Json) -> str | None:
+    """Return what somebody other than the agent found, with why where it does not hold or nobody could see."""
+    if task.get("verdict") is None:
+        return None
+    last: Json = next((each["verdict"] for each in reversed(task.get("attempts", ())) if each.get("verdict")), {})
+    why = "; ".join(last.get("reasons") or last.get("notes") or ())
+    by = " and ".join(last.get("checked_by") or ())
+    return str(task["verdict"]) + (f" by the {by}" if by else "") + (f": {one_line(why)}" if why else "")
 
 
 def _count(task: Json) -> str | None:

@@ -37,15 +37,20 @@ HOW_TO_SHOW: Final = (
     'write it into the output folder of this server, upload it with PUT /artifacts, or pass it as {"path", "content"}'
 )
 ONLY_SERVICES: Final = "a worker's own look counts only with a token of kind service"
+NOTHING_TO_DO: Final = "the look before it found nothing to do, so nothing had to be made"
 ONLY_THE_AGENT: Final = "so nobody but the agent has seen it"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersLook:
-    """What a worker says it found outside the agent, by the keys of `outputs.checking`."""
+    """What a worker says it found outside the agent, by the keys of `outputs.checking`.
+
+    `skipped` says that the first look which the task asks for (`only_if`) found nothing to do.
+    """
 
     met: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Unweighed:
     files: tuple[Mapping[str, Any], ...]
     by_worker: WorkersLook | None
     now: int
+    may_be_skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,13 @@ def read_look(value: Any, deepest: int) -> WorkersLook | None:
         return None
     told = checks.json_object("evidence", value, deepest)
     met, faults = told.get("met", []), told.get("faults", [])
-    if set(told) - {"met", "faults"} or not all(
-        isinstance(each, list) and all(isinstance(text, str) for text in each) for each in (met, faults)
-    ):
+    is_sound = all(isinstance(each, list) and all(isinstance(text, str) for text in each) for each in (met, faults))
+    if set(told) - {"met", "faults", "skipped"} or not is_sound or not isinstance(told.get("skipped", False), bool):
         raise InvalidInput(
             'evidence: must be {"met": [keys], "faults": [reasons]}; programs fill it, agents leave it out'
         )
-    return WorkersLook(frozenset(met), tuple(fault[: checking.LONGEST_REASON] for fault in faults))
+    faults = tuple(fault[: checking.LONGEST_REASON] for fault in faults)
+    return WorkersLook(frozenset(met), faults, told.get("skipped", False))
 
 
 def gather(
@@ -118,7 +124,7 @@ def gather(
     )
     inline = tuple((each["path"], each["content"]) for each in files if "content" in each)
     kept = tuple({key: each[key] for key in each if key != "content"} for each in files)
-    return Unweighed(claimed, inline, kept, by_worker, transaction.now)
+    return Unweighed(claimed, inline, kept, by_worker, transaction.now, body.only_if is not None)
 
 
 def declared(body: Body) -> tuple[expectations.Expectation, ...]:
@@ -159,11 +165,16 @@ def weigh(unweighed: Unweighed, rules: Rules, caller: Caller, stop: threading.Ev
     by_worker = unweighed.by_worker or WorkersLook()
     is_trusted = caller.kind is not Kind.AGENT
     vouched = by_worker.met if is_trusted else frozenset()
+    notes: list[str] = []
+    if is_trusted and by_worker.skipped and unweighed.may_be_skipped:
+        claimed = replace(claimed, wanted=())
+        notes.append(NOTHING_TO_DO)
     place = Place(outputs=rules.outputs, work=rules.outputs, checks=rules.checks, stop=stop)
     found = checking.look(claimed, place, leave_out=_of_the_worker(claimed, by_worker, vouched))
-    reasons, notes = [*by_worker.faults, *found.reasons()], []
+    reasons = [*by_worker.faults, *found.reasons()]
     for key, is_declared in checking.requirements(claimed):
-        if key in found.met or key in found.faults or key in vouched or by_worker.faults:
+        is_the_workers = bool(by_worker.faults) and key.endswith(ENDS_ELSEWHERE)
+        if key in found.met or key in found.faults or key in vouched or is_the_workers:
             continue
         why = found.unseen.get(key, "nobody could look at it")
         if is_declared:

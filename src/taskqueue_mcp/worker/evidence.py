@@ -41,6 +41,8 @@ class Watch:
         """
         if not self.wanted:
             return None
+        if self.run.task.get("only_if") and isinstance(outcome.data, dict) and outcome.data.get("skipped") is True:
+            return {"met": [], "faults": [], "skipped": True}
         data = None if outcome.data is None else json.dumps(outcome.data, ensure_ascii=False, default=str)
         named = dict.fromkeys([*([outcome.path] if outcome.path else []), *outcome.artifacts])
         claimed = Claimed(

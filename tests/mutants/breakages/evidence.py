@@ -40,7 +40,7 @@ MUTANTS = (
         (
             Edit(
                 "taskqueue/evidence.py",
-                "if key in found.met or key in found.faults or key in vouched or by_worker.faults:",
+                "if key in found.met or key in found.faults or key in vouched or is_the_workers:",
                 "if True:",
                 "weigh",
             ),
