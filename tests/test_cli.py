@@ -402,6 +402,27 @@ def test_the_doctor_makes_no_database_where_there_is_none(cli: Cli) -> None:
     assert list(cli.folder.glob("queue.db*")) == []
 
 
+def test_the_doctor_knows_settings_of_every_depth(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {
+        "TASKQUEUE_WORKER__MAIL__PASSWORD": "secret-value",
+        "TASKQUEUE_WORKER__MAIL__DESTINATIONS__BOSS": '["carla@example.com"]',
+        "TASKQUEUE_APPROVALS__ALWAYS": '["payment"]',
+        "TASKQUEUE_EXECUTOR_OF_TYPE__BUILD": "shell",
+    }
+    for name, value in {**known, "TASKQUEUE_WORKER__MAIL__PASWORD": "secret-value"}.items():
+        monkeypatch.setenv(name, value)
+    result = cli("doctor", "--format", "json")
+    assert "secret-value" not in result.output
+    monkeypatch.delenv("TASKQUEUE_WORKER__MAIL__PASWORD")
+    checks = cli.json("doctor")["checks"]
+    assert [check for check in checks if check["check"] == "environment"] == []
+    (approvals,) = [check for check in checks if check["check"] == "approvals"]
+    assert approvals["text"] == "payment waits for a person; open to all: calculation, claude, query, report"
+    monkeypatch.setenv("TASKQUEUE_OPEN_EXECUTORS", "claude,shell")
+    (approvals,) = [check for check in cli.json("doctor")["checks"] if check["check"] == "approvals"]
+    assert (approvals["state"], "create those of shell" in approvals["text"]) == ("warn", True)
+
+
 def test_the_doctor_points_from_names_of_other_programs_to_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("DATABASE_URL", "REDIS_URL", "CLAUDE_CLI_PATH", "MAX_CONCURRENT_TASKS", "TASK_TIMEOUT", "TASKQUEUE_PROT")
     for name in names:

@@ -8,7 +8,9 @@ import platform
 import secrets
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_origin
+
+from pydantic import BaseModel
 
 from taskqueue_mcp import app
 from taskqueue_mcp.app.executors import registry_of
@@ -18,9 +20,7 @@ from taskqueue_mcp.cli.finding import Finding
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.shell import Shell
 from taskqueue_mcp.procedures.folder import ProcedureFolder
-from taskqueue_mcp.settings import LimitSettings, Settings, config_file
-from taskqueue_mcp.settings.budgets import BudgetSettings
-from taskqueue_mcp.settings.worker import WorkerSettings
+from taskqueue_mcp.settings import Settings, config_file
 from taskqueue_mcp.store import startup
 from taskqueue_mcp.store.opening import examine, is_postgres, shown, sqlite_file
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskqueue_mcp.app import App
+    from taskqueue_mcp.settings.worker import WorkerSettings
 
 PLENTY = 1024 * 1024 * 1024
 SOON = 7 * 86_400 * 1_000_000
@@ -87,13 +88,31 @@ def environment() -> Iterator[Finding]:
     for name, do in FROM_ELSEWHERE.items():
         if name in os.environ:
             yield Finding("environment", "warn", f"{name} is set and not read here", do)
-    known = NO_SETTINGS | {f"TASKQUEUE_{field.upper()}" for field in Settings.model_fields}
-    for group, model in (("LIMITS", LimitSettings), ("BUDGETS", BudgetSettings), ("WORKER", WorkerSettings)):
-        known |= {f"TASKQUEUE_{group}__{field.upper()}" for field in model.model_fields}
-    open_ended = ("TASKQUEUE_WORKER__SOURCES__", "TASKQUEUE_EXECUTOR_OF_TYPE__")
+    variables = dict(_variables(Settings, "TASKQUEUE_"))
+    known = NO_SETTINGS | set(variables)
+    open_ended = tuple(f"{name}__" for name, takes_names in variables.items() if takes_names)
     for name in sorted(os.environ):
         if name.startswith("TASKQUEUE_") and name not in known and not name.startswith(open_ended):
-            yield Finding("environment", "warn", f"{name} is no setting", "see the README for their names")
+            yield Finding("environment", "warn", f"{name} is no setting", "see docs/settings.md for their names")
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
+    """Yield the variable of each setting, and whether names of the owner's own may follow it."""
+    for field, about in model.model_fields.items():
+        name, kind = f"{prefix}{field.upper()}", about.annotation
+        yield name, get_origin(kind) is dict
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _variables(kind, f"{name}__")
+
+
+def approvals(found: Settings) -> Finding:
+    """Say what everybody with a token may have done, and what waits for a person."""
+    bold = sorted({"shell", "mail"} & set(found.open_executors))
+    if bold:
+        text = f"whoever may create tasks may create those of {', '.join(bold)}"
+        return Finding("approvals", "warn", text, "take it off open_executors, and give exec:NAME to whom it is for")
+    asked = ", ".join(found.approvals.always) or "nothing"
+    return Finding("approvals", "ok", f"{asked} waits for a person; open to all: {', '.join(found.open_executors)}")
 
 
 async def database(found: Settings) -> list[Finding]:

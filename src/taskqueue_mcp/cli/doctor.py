@@ -49,6 +49,7 @@ def _examine(reach: Reach) -> list[Finding]:
     findings += [read, *checkup.environment()]
     if read.state != "fail":
         findings += asyncio.run(checkup.database(settings))
+    findings.append(checkup.approvals(settings))
     findings += checkup_money.budgets(settings)
     findings += checkup.procedures(settings)
     findings += checkup.executors(settings)
