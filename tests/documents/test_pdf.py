@@ -51,6 +51,15 @@ def test_a_report_on_paper_has_its_text_its_numbers_and_its_pages(made: bytes) -
     assert [round(float(side)) for side in pages[0].mediabox[2:]] == [595, 842]
 
 
+def test_a_page_larger_than_a_pipe_is_laid_out_whole() -> None:
+    rows = "".join(f"<tr><td>row {number}</td><td>{'x' * 60}</td></tr>" for number in range(1_200))
+
+    data = pdf(f"<table>{rows}</table>", seconds=SECONDS)
+
+    assert "row 1199" in text_of(data)
+    assert len(PdfReader(io.BytesIO(data)).pages) > 10
+
+
 def test_a_page_of_it_is_not_blank_and_uses_its_width(made: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pdf").write_bytes(made)
     program = shutil.which("pdftoppm")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Writer = Callable[[BinaryIO], object]
 
-MOST_ROWS: Final[Mapping[str, int]] = {"html": 5_000, "md": 5_000, "pdf": 1_000}
+MOST_ROWS: Final[Mapping[str, int]] = {"html": 5_000, "md": 5_000, "pdf": 500}
 """Rows of a sheet that a document shows where its layout does not say."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -41,19 +42,21 @@ def pdf(html: str, *, seconds: float, wanted: Callable[[], None] | None = None) 
     until = time.monotonic() + seconds
     command = [sys.executable, "-P", "-m", "taskqueue_mcp.outputs.documents.printing", str(max(1, int(seconds)))]
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
+    # A file and no pipe: a page that does not fit into a pipe would need somebody to go on filling it between looks.
+    with tempfile.TemporaryFile() as page:
+        page.write(html.encode(errors="replace"))
+        page.seek(0)
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, env=environment, stdin=page, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
     try:
-        found, told = _talked(process, html.encode(errors="replace"), until, seconds, wanted)
+        found, told = _talked(process, until, seconds, wanted)
     finally:
         with suppress(OSError):
             process.kill()
-        for stream in (process.stdin, process.stdout, process.stderr):
+        for stream in (process.stdout, process.stderr):
             if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+                stream.close()
         process.wait()
     if process.returncode == 0 and found.startswith(b"%PDF-"):
         return found
@@ -63,14 +66,11 @@ def pdf(html: str, *, seconds: float, wanted: Callable[[], None] | None = None) 
 
 
 def _talked(
-    process: subprocess.Popen[bytes], page: bytes, until: float, seconds: float, wanted: Callable[[], None] | None
+    process: subprocess.Popen[bytes], until: float, seconds: float, wanted: Callable[[], None] | None
 ) -> tuple[bytes, bytes]:
-    said: bytes | None = page
     while True:
-        try:
-            return process.communicate(said, timeout=BETWEEN_LOOKS)
-        except subprocess.TimeoutExpired:
-            said = None  # it has been taken over
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=BETWEEN_LOOKS)
         if wanted is not None:
             wanted()
         if time.monotonic() > until:
