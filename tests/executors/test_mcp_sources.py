@@ -18,7 +18,7 @@ from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.query import Query
 from taskqueue_mcp.executors.sources.mcp_tool import McpTool, over_http, over_stdio
 from taskqueue_mcp.executors.sources.reading import Halted, ReadFailed
-from taskqueue_mcp.model import Completed
+from taskqueue_mcp.model import Completed, Failed
 from tests.executors.stock_server import TOKEN
 
 if TYPE_CHECKING:
@@ -209,3 +209,17 @@ async def test_a_query_on_a_tool_is_written_like_any_other(make_run: MakeRun, tm
     assert isinstance(outcome, Completed), outcome
     text = (tmp_path / "out" / str(outcome.path)).read_text(encoding="utf-8")
     assert text.splitlines() == ["sku,quantity", "A-1,3", "C-3,-5", "D-4,9"]
+
+
+async def test_a_task_gives_a_tool_without_sql_what_it_takes(make_run: MakeRun) -> None:
+    tool = McpTool(by_pipes(), tool="below", arguments={"quantity": "{most}"}, secrets=[])
+    executor = Query({"low": tool})
+
+    with anyio.fail_after(30):
+        found = await executor.run(validate_params(executor, {"most": 4}), make_run())
+        wrong = await executor.run(validate_params(executor, {"least": 4}), make_run())
+
+    assert isinstance(found, Completed), found
+    assert found.data["preview"] == [{"sku": "A-1"}, {"sku": "C-3"}]
+    assert isinstance(wrong, Failed)
+    assert "'least' is neither an option nor" in wrong.error

@@ -141,6 +141,7 @@ async def test_a_procedure_brings_the_statement_its_parameters_and_its_output(
     [
         ({}, "there is no statement; give it as sql"),
         ({"sql": "SELECT 1", "source": "nowhere"}, "no source 'nowhere'; there is stock"),
+        ({"sqll": "SELECT 1"}, "'sqll' is neither an option nor a :name of the statement; options are source, sql, "),
         ({"sql": "SELECT 1", "formatt": "csv"}, "'formatt' is neither an option nor a :name of the statement"),
         ({"sql": "SELECT 1", "format": "exe"}, "written as csv, xlsx, json, parquet, not as 'exe'"),
         ({"sql": "SELECT 1", "output": {"path": "../.."}}, "climbs out of the output folder"),

@@ -378,6 +378,15 @@ def test_a_wrong_password_is_for_good_and_not_shown(of_mariadb: InMariaDb) -> No
     assert SECRET not in str(failed)
 
 
+def test_a_message_that_holds_the_password_is_shown_without_it(of_postgres: InPostgres, cluster: Cluster) -> None:
+    url = make_url(cluster.url(of_postgres._name)).set(password=SECRET)
+
+    failed = refused(Database(url), f"SELECT * FROM stock WHERE quantity = '{SECRET}'")  # noqa: S608 - it is to fail
+
+    assert "***" in str(failed)
+    assert SECRET not in str(failed)
+
+
 def test_a_server_that_goes_away_is_a_passing_failure(cluster: Cluster) -> None:
     kept = InPostgres(cluster)
     reader = kept.source.open(seconds=20, most_rows=10**9)

@@ -100,19 +100,18 @@ class Query(Executor[QueryParams]):
             query = self._prepared(params, run)
         except TaskQueueError as error:
             return Failed(str(error), permanent=True)
-        outcome = await visited(
-            run, query.reader, query.carry_out, lambda: f"Reading {query.source}: {query.rows:,} rows"
-        )
-        run.log(f"{query.source}: {query.rows:,} rows\n")
+        outcome = await visited(run, query.reader, query.carry_out, query.so_far)
+        if query.rows:
+            run.log(f"{query.source}: {query.rows:,} rows\n")
         return outcome
 
     def _prepared(self, params: QueryParams, run: Run) -> _Query:
         name = one_of(self._sources, params.source or (run.procedure.source if run.procedure else None))
         source = self._sources[name]
         sql = _statement(params, run)
+        values = _values(params, run, source, sql)
         if source.takes_sql and not sql.strip():
             raise InvalidInput("there is no statement; give it as sql")
-        values = _values(params, run, sql)
         wanted = output(_asked(params), OutputParams, run)
         path = place(wanted, USUAL, run, values)
         known = {"due_date": run.due_date.isoformat(), "task_id": run.task_id} | values
@@ -141,6 +140,10 @@ class _Query:
     columns: list[str] = field(default_factory=list)
     rows: int = 0
     preview: list[dict[str, Any]] = field(default_factory=list)
+
+    def so_far(self) -> str:
+        """How far it is, in a line."""
+        return f"Reading {self.source}" + (f": {self.rows:,} rows" if self.rows else "")
 
     def carry_out(self) -> Outcome:
         try:
@@ -213,13 +216,13 @@ def _statement(params: QueryParams, run: Run) -> str:
     return blocks[0].sql if blocks else ""
 
 
-def _values(params: QueryParams, run: Run, sql: str) -> dict[str, Any]:
+def _values(params: QueryParams, run: Run, source: Source, sql: str) -> dict[str, Any]:
     """What the statement's names stand for; a name that nobody knows is a mistake, and often a misspelled option."""
     more = params.model_extra or {}
     given = {**more, **params.params}
     if run.procedure is not None:
         return fill_params(run.procedure, given)
-    if unknown := [name for name in more if f":{name}" not in sql]:
+    if unknown := [name for name in more if not source.uses(name, sql)]:
         takes = ", ".join(QueryParams.model_fields)
         raise InvalidInput(
             f"{unknown[0][:80]!a} is neither an option nor a :name of the statement; options are {takes}"

@@ -55,7 +55,12 @@ class McpTool(Source):
         self._tool = tool
         self._arguments = arguments
         self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-        self.takes_sql = "sql" in set(_placeholders(arguments))
+        self._names = frozenset(_placeholders(arguments))
+        self.takes_sql = "sql" in self._names
+
+    def uses(self, name: str, sql: str) -> bool:
+        """Also what the call is filled with."""
+        return super().uses(name, sql) or not self._names.isdisjoint({name, "params"})
 
     def open(self, *, seconds: float, most_rows: int) -> McpReader:
         """A visit; each statement of it is a call over a connection of its own."""

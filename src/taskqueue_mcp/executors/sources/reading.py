@@ -130,6 +130,10 @@ class Source(ABC):
     def open(self, *, seconds: float, most_rows: int) -> Reader:
         """A visit of at most `seconds` that reads at most `most_rows` with each statement; enter its `opened()`."""
 
+    def uses(self, name: str, sql: str) -> bool:
+        """Whether a parameter of this name is of any use with `sql`."""
+        return f":{name}" in sql
+
     def lack(self) -> str | None:
         """What is missing on this machine before the source can be read, in a line; None where nothing is."""
         return None
