@@ -35,6 +35,9 @@ async def test_tasks_procedures_queues_and_schedules_are_resources(connect: Any)
         assert (await read(agent, "sop://inventory/low_stock_calculation.md")).startswith("---")
         shell = json.loads(await read(agent, "executor://shell"))
         assert (shell["scope"], shell["params"]["required"]) == ("exec:shell", ["argv"])
+        every = {each["name"]: each["scope"] for each in json.loads(await read(agent, "executors://all"))["executors"]}
+        assert (every["claude"], every["mail"]) == (None, "exec:mail")
+        assert [each.uri for each in (await agent.client.list_resources()).resources] == ["executors://all"]
         templates = (await agent.client.list_resource_templates()).resource_templates
     assert {each.uri_template for each in templates} == {
         "task://{task_id}", "sop://{+path}", "queue://{name}", "schedule://{name}", "executor://{name}",

@@ -69,7 +69,7 @@ waiting with their questions. Change nothing before the person agrees.
 
 
 def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller]) -> None:
-    """Offer tasks, procedures, queues, schedules and executors as resources."""
+    """Offer tasks, procedures, queues and schedules as resources."""
 
     @server.resource(
         "task://{task_id}", name="task", title="A task", mime_type="application/json",
@@ -108,6 +108,19 @@ def add_resources(server: MCPServer[Any], queue: TaskQueue, who: Callable[[Conte
         zone = planned.schedule.timezone
         runs = [views.run(due_at, zone) for due_at in planned.next_runs]
         return fitting.write({**views.schedule(planned.schedule), "next_runs": runs})
+
+
+def add_executors(
+    server: MCPServer[Any], queue: TaskQueue, who: Callable[[Context[Any, Any]], Caller], owner: Caller
+) -> None:
+    """Offer what carries out tasks as resources: all of them, and each with the schema of its params."""
+
+    @server.resource(
+        "executors://all", name="executors", title="All executors", mime_type="application/json",
+        description="The executors known here: what each does, and the scope that its tasks need.",
+    )  # fmt: skip
+    async def executors() -> str:
+        return fitting.write({"executors": await asyncio.to_thread(queue.list_executors, owner)})
 
     @server.resource(
         "executor://{name}", name="executor", title="An executor", mime_type="application/json",

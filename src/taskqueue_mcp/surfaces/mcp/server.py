@@ -103,6 +103,7 @@ def build(queue: TaskQueue, who: Who) -> Built:
     )
     server.procedures = reading.ProcedurePrompts(queue, READER)
     reading.add_resources(server, queue, caller)
+    reading.add_executors(server, queue, caller, READER)
     reading.add_prompts(server, queue, READER)
     reading.add_completions(server, queue, READER)
     listen = ListenHandler(updates, max_subscriptions=MOST_SUBSCRIPTIONS)
