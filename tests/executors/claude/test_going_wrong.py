@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import psutil
 import pytest
 
-from taskqueue_mcp.executors.claude import Claude, Leave
+from taskqueue_mcp.executors.claude import Claude, Leave, executor
 from taskqueue_mcp.executors.claude.command import MARK
+from taskqueue_mcp.executors.claude.folders import alone_in
 from taskqueue_mcp.model import Asked, Completed, Failed, Reason, Returned
 from taskqueue_mcp.sample.scripted_model import BreakOff, Call, Fault, Hang, Say, ScriptedModel
 from tests.executors.waiting import eventually
@@ -73,16 +78,16 @@ async def test_refused_credentials_cost_no_failure_and_keep_the_next_task_from_b
     make_run: MakeRun, leave: dict[str, Any]
 ) -> None:
     with ScriptedModel(Fault(401, "authentication_error", "invalid x-api-key", times=99)) as model:
-        executor = Claude(Leave(**leave, base_url=model.url))
-        assert await executor.preflight() is None
-        outcome = await executor.run(executor.params(), make_run())
+        claude = Claude(Leave(**leave, base_url=model.url))
+        assert await claude.preflight() is None
+        outcome = await claude.run(claude.params(), make_run())
 
     assert isinstance(outcome, Returned)
     assert (outcome.kind, outcome.why.partition(";")[0]) == (
         Reason.SNOOZE,
         "Claude Code is not let in (account default): Invalid API key · Fix external API key",
     )
-    assert "credentials were refused: Invalid API key" in str(await executor.preflight())
+    assert "credentials were refused: Invalid API key" in str(await claude.preflight())
 
 
 @pytest.mark.parametrize(
@@ -151,10 +156,10 @@ async def test_a_stop_kills_the_session_and_all_that_it_started_at_once(
     run = make_run()
     outcomes: list[Any] = []
     with ScriptedModel(Call("Bash", {"command": command, "description": "wait"}), Say("never")) as model:
-        executor = Claude(Leave(**leave, base_url=model.url))
+        claude = Claude(Leave(**leave, base_url=model.url))
 
         async def carry_out() -> None:
-            outcomes.append(await executor.run(executor.params(), run))
+            outcomes.append(await claude.run(claude.params(), run))
 
         async with anyio.create_task_group() as group:
             group.start_soon(carry_out)
@@ -172,9 +177,9 @@ async def test_a_stop_kills_the_session_and_all_that_it_started_at_once(
 
 async def test_a_cancelled_attempt_leaves_no_process(make_run: MakeRun, leave: dict[str, Any]) -> None:
     with ScriptedModel(Hang()) as model:
-        executor = Claude(Leave(**leave, base_url=model.url))
+        claude = Claude(Leave(**leave, base_url=model.url))
         async with anyio.create_task_group() as group:
-            group.start_soon(executor.run, executor.params(), make_run())
+            group.start_soon(claude.run, claude.params(), make_run())
             await eventually(model.hanging.is_set, 40)
             assert living() != []
             group.cancel_scope.cancel()
@@ -255,9 +260,56 @@ async def test_why_it_cannot_work_here_is_known_before_a_task_is_taken(
         name: {key: Path(place) for key, place in value.items()} if isinstance(value, dict) else Path(value)
         for name, value in given.items()
     }
-    executor = Claude(Leave(**(leave | as_paths)))
+    claude = Claude(Leave(**(leave | as_paths)))
 
-    assert why in str(await executor.preflight())
-    outcome = await executor.run(executor.params(), make_run())
+    assert why in str(await claude.preflight())
+    outcome = await claude.run(claude.params(), make_run())
     assert isinstance(outcome, Failed)
     assert why in outcome.error
+
+
+async def test_a_task_whose_folder_is_in_use_is_handed_back_at_no_cost(
+    make_run: MakeRun, play: Play, leave: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop/src").mkdir(parents=True)
+    leave["folders"] = {"shop": tmp_path / "shop"}
+    monkeypatch.setattr(executor, "alone_in", partial(alone_in, patience=0.2))
+    run = make_run()
+
+    async with alone_in(tmp_path / "shop", leave["home"]):
+        outcome = await play(run, Say("unheard"), cwd="shop/src")
+
+    at = round((run.now + timedelta(minutes=5)).timestamp() * MICROS)
+    assert outcome == Returned(Reason.SNOOZE, "another attempt works in shop/src", at)
+    assert isinstance(await play(run, Say("heard"), cwd="shop/src"), Completed)
+
+
+@pytest.mark.parametrize(
+    ("environment", "state", "text"),
+    [
+        ({}, "ok", "claude can work here"),
+        (
+            {"TASKQUEUE_WORKER__CLAUDE__CLI_PATH": "/no/such/claude"},
+            "fail",
+            "claude: Claude Code cannot be started: /no",
+        ),
+        ({"TASKQUEUE_WORKER__CLAUDE__MAY_USE": "Read Bash"}, "fail", "worker.claude: 'Read Bash' is no tool or rule"),
+    ],
+)
+async def test_doctor_says_whether_claude_can_work_here(
+    tmp_path: Path, environment: dict[str, str], state: str, text: str
+) -> None:
+    given = {
+        **os.environ,
+        "TASKQUEUE_DATABASE": f"sqlite:///{tmp_path / 'queue.db'}",
+        "TASKQUEUE_WORKER__EXECUTORS": "claude",
+        "TASKQUEUE_WORKER__CLAUDE__HOME": str(tmp_path / "home"),
+        **environment,
+    }
+    ran = await anyio.run_process(
+        [sys.executable, "-m", "taskqueue_mcp", "doctor", "--format", "json"], env=given, check=False
+    )
+
+    (found,) = [each for each in json.loads(ran.stdout)["checks"] if each["check"] == "worker"]
+    assert found["state"] == state
+    assert found["text"].startswith(text)

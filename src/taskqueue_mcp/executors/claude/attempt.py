@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -244,6 +245,8 @@ class Attempt:
         except (TaskQueueError, OSError) as error:
             self._run.log(f"the transcript could not be kept: {error}\n")
             return outcome
+        if isinstance(outcome, Completed):
+            return replace(outcome, artifacts=(*outcome.artifacts, written.path))
         self._run.keep(written)
         return outcome
 
