@@ -138,8 +138,8 @@ def used(usage: Mapping[str, Any], seconds: float | None = None) -> dict[Unit, A
         value = usage.get(name)
         if value is None and unit == "minutes":
             value = seconds
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST:
-            found[unit] = round(value / per * ONE)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            found[unit] = min(round(value / per * ONE), MOST)
     return found
 
 

@@ -181,6 +181,18 @@ async def test_usage_on_the_way_is_cumulative_and_is_counted_when_the_attempt_is
     assert json.loads(attempt.usage or "") == {"cost_usd": 0.5, "session_id": "s-1", "turns": 3}
 
 
+@pytest.mark.parametrize("cost", ["much", -1, True, "nan", "inf", 1e12, [1]])
+async def test_usage_that_is_no_number_is_refused_and_not_overlooked(shop: Desk, cost: Any) -> None:
+    await shop.create()
+    claim = await take(shop)
+    calls: tuple[Any, ...] = (shop.update, shop.complete, shop.fail)
+    for call in calls:
+        with pytest.raises(InvalidInput, match=r"usage\.cost_usd: must be a number from 0"):
+            await call(claim, usage={"cost_usd": cost})
+    await shop.complete(claim, usage={"cost_usd": "1.5"})
+    assert await day(shop) == (1.5, 0)
+
+
 async def test_a_repeated_claim_sets_nothing_aside_twice(shop: Desk) -> None:
     await shop.create()
     first, second = await take(shop, 1), await take(shop, 1)

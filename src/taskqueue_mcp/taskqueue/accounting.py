@@ -10,6 +10,7 @@ from taskqueue_mcp.budgets import UNITS, Account, Amount, Amounts, Shortage, Uni
 from taskqueue_mcp.model import FINAL, Reason
 from taskqueue_mcp.store import attempts, spending
 from taskqueue_mcp.store.spending import Line, Reservation
+from taskqueue_mcp.taskqueue import usages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -216,6 +217,4 @@ def _give_back(transaction: Transaction, task_id: int) -> None:
 
 
 def _reported(transaction: Transaction, task: Task) -> dict[str, Any]:
-    text = attempts.usage(transaction, task.id, task.attempt)
-    found = {} if text is None else json.loads(text)
-    return found if isinstance(found, dict) else {}
+    return usages.as_told(attempts.usage(transaction, task.id, task.attempt))

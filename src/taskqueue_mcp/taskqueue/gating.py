@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -184,9 +183,3 @@ def _close(transaction: Transaction, rules: Rules, caller: Caller, task: Task, a
     gates.close(transaction, gate, until, strangers, why, waits)
     told = {"task": f"T-{task.id}", "until": until, "waits": waits, "why": why}
     events.record_other(transaction, "gate", gate.id, "closed", caller.name, told)
-
-
-def as_usage(text: str | None) -> dict[str, Any]:
-    """Return usage as it is stored, as what it says."""
-    found = {} if text is None else json.loads(text)
-    return found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from taskqueue_mcp import budgets, checks, leases, lifecycle
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, LimitReached
 from taskqueue_mcp.model import Completed, Failed, Outcome, Reason, Rejected, Returned, Standing, Task
 from taskqueue_mcp.store import attempts, events, tasks
-from taskqueue_mcp.taskqueue import accounting, evidence, gating, holding, moving, paying
+from taskqueue_mcp.taskqueue import accounting, evidence, gating, holding, moving, paying, usages
 
 if TYPE_CHECKING:
     from taskqueue_mcp.model import Caller
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
 SNOOZE_SECONDS = {"snooze": 900, "quota": 3_600}
 FAIL_KINDS = ("error", "permanent", "quota", "snooze", "release")
-USAGE_KEYS = frozenset(
-    {
-        "cost_usd",
-        "tokens",
-        "turns",
-        "session_id",
-        "account",
-        "input_tokens",
-        "output_tokens",
-        "model",
-        "duration_seconds",
-    }
-)
 LONGEST_SUMMARY = 20_000
 LONGEST_ERROR = 65_536
 MOST_ARTIFACTS = 100
@@ -155,7 +142,7 @@ def complete(
         "completed",
         "completed",
         data,
-        _usage(completion.usage, limits),
+        usages.read(completion.usage, limits),
         files,
         weighed=weighed,
     )
@@ -179,7 +166,7 @@ def fail(transaction: Transaction, rules: Rules, caller: Caller, failure: Failur
     if len(error) > LONGEST_ERROR:
         error = error[: LONGEST_ERROR // 2] + "\n[…]\n" + error[-LONGEST_ERROR // 2 :]
     outcome, word = _outcome(transaction, rules, failure, error)
-    usage = _usage(failure.usage, rules.limits)
+    usage = usages.read(failure.usage, rules.limits)
     ending = _Ending(outcome, failure.kind, word, None, usage, resume_at=failure.resume_at)
     held = _held(transaction, caller, failure.lease, ending)
     return held if isinstance(held, Settled) else _end(transaction, rules, caller, held, ending)
@@ -193,8 +180,8 @@ def update(transaction: Transaction, rules: Rules, caller: Caller, update: Updat
         LeaseLost: the lease is not valid; nothing was changed.
     """
     news, log, question = _checked(rules.limits, update)
-    usage = _usage(update.usage, rules.limits)
-    told = gating.as_usage(usage)
+    usage = usages.read(update.usage, rules.limits)
+    told = usages.as_told(usage)
     try:
         held = holding.held(transaction, caller, update.lease)
     except LeaseLost:
@@ -357,7 +344,7 @@ def _end(transaction: Transaction, rules: Rules, caller: Caller, held: holding.H
     if after is None:
         raise holding.lost(transaction, caller, lease, task)
     error = getattr(became, "error", None) or getattr(became, "why", None)
-    usage = gating.as_usage(ending.usage)
+    usage = usages.as_told(ending.usage)
     if usage or held.is_reserved:
         usage = accounting.settle(transaction, rules, task, usage, is_reserved=held.is_reserved)
     if usage or held.is_gated or ending.word == "quota":
@@ -438,11 +425,3 @@ def _artifact(value: Any, *, may_hold_content: bool = False) -> dict[str, Any]:
         if value.get(key) is not None:
             checks.label(f"artifact {key}", str(value[key]), 100)
     return value
-
-
-def _usage(value: Any, limits: Limits) -> str | None:
-    usage = checks.json_object("usage", value, limits.json_depth)
-    unknown = sorted(set(usage) - USAGE_KEYS)
-    if unknown:
-        raise InvalidInput(f"usage: unknown {', '.join(unknown)}; known are {', '.join(sorted(USAGE_KEYS))}")
-    return attempts.as_usage(usage)

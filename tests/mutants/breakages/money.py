@@ -77,7 +77,7 @@ MUTANTS = (
                 "taskqueue/settling.py",
                 "return _again(transaction, caller, lease, proof, ending)",
                 "accounting.settle(transaction, None, moving.fetch(transaction, lease.task_id),"
-                " gating.as_usage(ending.usage), is_reserved=True)\n"
+                " usages.as_told(ending.usage), is_reserved=True)\n"
                 "        return _again(transaction, caller, lease, proof, ending)",
                 "_held",
             ),
