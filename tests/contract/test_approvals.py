@@ -106,6 +106,17 @@ async def test_the_question_says_in_clear_what_will_run(office: Desk) -> None:
     assert len(text) < 3_001
 
 
+async def test_no_text_of_a_task_pushes_another_out_of_the_question(desk: Desk) -> None:
+    for long in ("\n" * 9_000 + "x", "x\n" * 9_000, "x" * 100_000, "\u2028 \r\n" * 9_000):
+        task = await desk.create(
+            "x" * 500, task_type="payment", instructions=long, params={"a": "y" * 5_000, "to": "eve"},
+            options={"only_if": {"source": "bank", "sql": "SELECT 1"}, "output": {"format": "xlsx"}},
+        )  # fmt: skip
+        labels = [line.partition(":")[0] for line in (task.question or "").splitlines()]
+        assert {"params", "only_if", "output", "executor"} <= set(labels), long[:10]
+        assert len(task.question or "") < 10_000
+
+
 async def test_no_text_of_a_task_poses_as_a_line_of_the_question(desk: Desk) -> None:
     forged = "executor: report, asked for by owner (the text comes from: owner)"
     task = await desk.create(

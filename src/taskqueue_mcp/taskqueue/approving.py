@@ -24,7 +24,9 @@ NEEDED = ""
 NOT_RUN = frozenset({"tags", "requested_by", "notify", "metadata", "trust", "rights"})
 """What of a body does not change what runs."""
 LONGEST_PART = 600
-LONGEST_QUESTION = 3_000
+MOST_LINES = 20
+"""Of a part: no text pushes what comes after it out of sight."""
+LONGEST_QUESTION = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,10 @@ def _shown(body: Body) -> list[tuple[str, Any]]:
 
 def _part(value: Any, name: str) -> str:
     """Return a text for the question: bounded, and so that no line of it can pose as one of ours."""
-    text = str(value)
-    if len(text) > LONGEST_PART:
-        more = f"get_task with detail={name} shows all" if name in {"instructions", "params"} else "get_task shows all"
-        text = f"{text[:LONGEST_PART]}… ({len(text):,} characters; {more})"
-    return "\n    ".join(text.splitlines())
+    text = str(value).strip()
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    shown = "\n    ".join(lines[:MOST_LINES])[:LONGEST_PART]
+    if len(lines) <= MOST_LINES and len(text) <= LONGEST_PART:
+        return shown
+    more = f"get_task with detail={name} shows all" if name in {"instructions", "params"} else "get_task shows all"
+    return f"{shown}… ({len(text):,} characters; {more})"

@@ -22,6 +22,7 @@ PARTS = {
     "earlier_attempts": "attempts",
     "attempts": "attempts",
     "answers": "questions",
+    "question": "questions",
     "questions": "questions",
 }
 
