@@ -7,6 +7,7 @@ is one line of JSON: `{"rows": number or null, "reasons": […]}`.
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import os
 import sqlite3
@@ -40,6 +41,7 @@ REFUSED_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "rando
 def main() -> None:
     """Look into the file on standard input and say what was found."""
     _bound()
+    gc.disable()  # what is read is thrown away with the process
     with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123 - pathlib would be one import more
         expected: dict[str, Any] = json.load(file)
     with os.fdopen(0, "rb", closefd=False) as data:

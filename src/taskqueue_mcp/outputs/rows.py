@@ -10,6 +10,7 @@ import re
 import zipfile
 from dataclasses import dataclass
 from datetime import date, time
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ def _xlsx(file: BinaryIO, wanted: Sequence[str], sheet: str | None) -> Rows:
         raise Unreadable(f"has no sheet {sheet!r}; it has {', '.join(named)[:200]}")
     if not named:
         raise Unreadable("has no sheet")
-    lines = _sheet_lines(named[sheet] if sheet is not None else book.worksheets[0])
-    header = _header(lines, wanted)
+    header, lines = _header(_sheet_lines(named[sheet] if sheet is not None else book.worksheets[0]), wanted)
     width = len(header)
     return Rows(header, ((*line[:width], *[None] * (width - len(line))) for line in lines if any_cell(line)))
 
@@ -175,22 +175,31 @@ def _sheet_lines(sheet: Any) -> Iterator[tuple[Cell, ...]]:
         yield tuple(map(_plain, line))
 
 
-def _header(lines: Iterator[tuple[Cell, ...]], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The first row that has every column that is wanted; where none has, the first that is not empty."""
+def _header(
+    lines: Iterator[tuple[Cell, ...]], wanted: Sequence[str]
+) -> tuple[tuple[str, ...], Iterator[tuple[Cell, ...]]]:
+    """Return the header and the rows below it.
+
+    The header is the first row that has every column that is wanted; where none has, the first that is not empty.
+    """
     first: tuple[str, ...] | None = None
+    below: list[tuple[Cell, ...]] = []
     for number, line in enumerate(lines, 1):
         names = tuple("" if cell is None else str(cell).strip() for cell in line)
         if any(names):
             while names and not names[-1]:
                 names = names[:-1]
-            first = first or names
             if set(wanted) <= set(names):
-                return names
+                return names, lines
+        if first is not None:
+            below.append(line)
+        elif any(names):
+            first = names
         if number >= HEADER_WITHIN:
             break
     if first is None:
         raise Unreadable("has an empty sheet, without a header")
-    return first
+    return first, chain(below, lines)
 
 
 def _parquet(file: BinaryIO) -> Rows:
