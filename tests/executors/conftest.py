@@ -14,7 +14,10 @@ from taskqueue_mcp.executors.base import Run
 from taskqueue_mcp.outputs.folder import OutputFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests import mariadb
 
 
 class MakeRun(Protocol):
@@ -66,3 +69,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sample") / "shop.db"
     sample.build(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[mariadb.Server]:
+    from tests import mariadb as programs  # noqa: PLC0415 - only who needs one
+
+    server = programs.Server()
+    yield server
+    server.remove()

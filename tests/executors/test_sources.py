@@ -15,10 +15,9 @@ from taskqueue_mcp.executors.sources.reading import Halted, Reader, ReadFailed, 
 from tests.executors.databases import ENDLESS, ENGINES, PAIRS, InDuckDb, InMariaDb, InPostgres, InSqlite, Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests import mariadb
     from tests.postgres import Cluster
 
 SECONDS = 20.0
@@ -409,12 +408,3 @@ def test_a_server_that_goes_away_is_a_passing_failure(cluster: Cluster) -> None:
 def test_a_url_of_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(SettingsRefused, match="oracle"):
         Database(make_url("oracle://u@h/d"))
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[mariadb.Server]:
-    from tests import mariadb as programs  # noqa: PLC0415 - only who needs one
-
-    server = programs.Server()
-    yield server
-    server.remove()

@@ -37,6 +37,7 @@ MOST_ROWS_XLSX: Final = 1_048_575
 MOST_COLUMNS_XLSX: Final = 16_384
 LARGEST_EXACT_XLSX: Final = 10**15
 """Excel keeps 15 digits of a number; a longer one (an EAN, a card) is written as text."""
+MOST_DIGITS_XLSX: Final = 15
 
 WIDTHS_FROM_ROWS: Final = 200
 NARROWEST, WIDEST = 8, 60
@@ -164,18 +165,28 @@ def batches(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
 
 
 def simple(cell: Any) -> str | int | float | bool | None:
-    """A cell as one value that JSON knows; bytes as hexadecimal, times as ISO 8601, lists and objects as JSON text."""
+    """A cell as one value that JSON knows; bytes as hexadecimal, times as ISO 8601, lists and objects as JSON text.
+
+    A decimal of more digits than a float keeps is text: nothing is rounded behind anyone's back.
+    """
     if cell is None or isinstance(cell, str | bool | int):
         return cell
     if isinstance(cell, float):
         return cell if math.isfinite(cell) else None
     if isinstance(cell, Decimal):
-        return float(cell) if cell.is_finite() else None
+        return _number(cell)
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell).hex()
     if isinstance(cell, dict | list | tuple):
         return json.dumps(_json(cell), ensure_ascii=False)
     return cell.isoformat() if isinstance(cell, date | time) else str(cell)
+
+
+def _number(cell: Decimal) -> float | str | None:
+    if not cell.is_finite():
+        return None
+    number = float(cell)
+    return number if math.isfinite(number) and Decimal(repr(number)) == cell else f"{cell:f}"
 
 
 def _json(cell: Any) -> Any:
@@ -267,7 +278,9 @@ def _write_cell(sheet: Any, row: int, at: int, cell: Any, formats: dict[str, Any
             sheet.write_boolean(row, at, cell)
         case int() if abs(cell) < LARGEST_EXACT_XLSX:
             sheet.write_number(row, at, cell, formats.get("whole"))
-        case float() | Decimal() if math.isfinite(cell):
+        case float() if math.isfinite(cell):
+            sheet.write_number(row, at, cell, formats["float"])
+        case Decimal() if cell.is_finite() and len(cell.normalize().as_tuple().digits) <= MOST_DIGITS_XLSX:
             sheet.write_number(row, at, float(cell), formats["float"])
         case datetime() if cell.tzinfo is None:
             sheet.write_datetime(row, at, cell, formats["datetime"])
