@@ -55,7 +55,7 @@ MUTANTS = (
                 "DatabaseReader._watch",
             ),
         ),
-        (f"{SOURCES}::test_a_query_that_is_told_to_stop_ends_at_once_also_at_the_server[postgres]",),
+        (f"{SOURCES}::test_a_query_that_is_told_to_stop_ends_at_once_also_at_the_server",),
     ),
     Mutant(
         "rows-beyond-the-bound-are-left-out",
@@ -68,7 +68,7 @@ MUTANTS = (
                 "Reader._batches",
             ),
         ),
-        (f"{SOURCES}::test_more_rows_than_allowed_are_an_error_and_not_a_shorter_answer[sqlite]",),
+        (f"{SOURCES}::test_more_rows_than_allowed_are_an_error_and_not_a_shorter_answer",),
     ),
     Mutant(
         "a-result-may-be-of-any-size",
