@@ -552,6 +552,10 @@ async def test_a_schedule_has_a_budget_for_each_run_and_for_each_day(shop: Desk)
     assert await day(shop) == (2, 0)
     statuses = [task.status for task in (await shop.page()).tasks if task.status is not Status.COMPLETED]
     assert statuses.count(Status.WAITING) == 1
+    of_schedule = [each for each in await shop.queue.list_budgets(OWNER) if each.scope == "schedule"]
+    assert [(each.name, each.spent) for each in of_schedule] == [("hourly", usd(2))]
+    await shop.queue.raise_budget(OWNER, "schedule", "hourly", 1)
+    assert await claim_for(shop, 9) is not None
 
 
 async def test_the_budget_of_a_day_belongs_to_a_schedule_and_not_to_a_task(shop: Desk) -> None:

@@ -114,10 +114,11 @@ def task_sheet(out: Out, task: Json, *, attempts: bool = False) -> None:
 
 def _money(unpaid: Json | None) -> str | None:
     """Return which budget has to have how much before a task goes on."""
-    if unpaid is None:
+    if unpaid is None or unpaid["budget"] == "task":  # the question says it
         return None
-    of = f" {unpaid['queue']}" if "queue" in unpaid else ""
-    return f"{unpaid['need']:g} {unpaid['unit']} from the budget of its {unpaid['budget']}{of}"
+    of = {"day": "the day", "schedule": "its schedule"}.get(unpaid["budget"], f"queue {unpaid.get('queue')}")
+    need = f"{unpaid['need']:g} {unpaid['unit']} from " if unpaid["need"] else ""
+    return f"{need}the budget of {of}"
 
 
 def _limit(out: Out, gate: Json) -> str:

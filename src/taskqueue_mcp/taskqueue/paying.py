@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp import budgets, checks, lifecycle
@@ -157,7 +158,14 @@ def of_today(transaction: Transaction, rules: Rules) -> list[Account]:
         for unit, ceiling in amounts.items():
             key = budgets.key(scope, name, day, unit)
             found.setdefault(key, budgets.Account(0, key, scope, name, day, unit, ceiling, 0, 0, 0, None))
-    return sorted(found.values(), key=lambda account: account.key)
+    named = [_named(transaction, account) for account in found.values()]
+    return sorted(named, key=lambda account: account.key)
+
+
+def _named(transaction: Transaction, account: Account) -> Account:
+    """Return the account of a schedule under the schedule's name."""
+    schedule = schedules.by_id(transaction, int(account.name)) if account.scope == "schedule" else None
+    return account if schedule is None else replace(account, name=schedule.name)
 
 
 def _payable(task: Task, run_at: int) -> Change:
