@@ -286,7 +286,7 @@ def _sources(found: Settings, readers: str) -> Iterator[Finding]:
         return
     if not sources:
         do = "name one with TASKQUEUE_WORKER__SOURCES or `worker --source NAME=PATH`"
-        yield Finding("worker", "ok", f"{readers} has no source to read; {do}")
+        yield Finding("worker", "ok", f"no source to read for {readers}; {do}")
     for name, source in sources.items():
         shown = f"source {name} ({found.worker.sources[name].shown})"
         if why := source.probe(PROBE_SECONDS):
