@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_mcp import checks
 from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 OUTPUT_KEYS = frozenset({"format", "formats", "path", "filename_pattern", "return_to_gemini"})
-PLANS = frozenset({"auto", "approve"})
+PLANS = ("auto", "approve")
 LONGEST_TIMEOUT = 7 * 86_400
 MOST_MONEY = 1_000_000
 
@@ -324,27 +324,23 @@ BUDGETS = frozenset(name for name in OPTIONS if name.startswith("budget_"))
 
 
 def _options(given: dict[str, Any]) -> Options:
+    if not given:
+        return NOTHING_RARE
     unknown = sorted(set(given) - OPTIONS)
     if unknown:
         raise InvalidInput(f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}")
-    options = {key: value for key, value in given.items() if value is not None}
-    checks.name("options.executor", str(options.get("executor", "any")))
-    for key in ("executor", "serial_key", "plan"):
-        if key in options:
-            options[key] = _label(f"options.{key}", options[key])
-    if options.get("plan", "auto") not in PLANS:
-        raise InvalidInput("options.plan: is auto or approve")
-    if options.get("on_dependency_failure", "fail") not in ("fail", "run"):
-        raise InvalidInput("options.on_dependency_failure: is fail or run")
-    for key, least, most in (("timeout_seconds", 1, LONGEST_TIMEOUT), ("max_attempts", 1, 100)):
-        if key in options:
-            options[key] = _whole(f"options.{key}", options[key], least, most)
-    readers: dict[str, Callable[[Any], Any]] = {"output": _output, "outputs": _outputs, "only_if": _only_if}
-    readers |= {key: partial(_amount, f"options.{key}") for key in sorted(BUDGETS)}
-    for key, read in readers.items():
-        if key in options:
-            options[key] = read(options[key])
-    return Options(**options)
+    return Options(**{key: READERS[key](value) if key in READERS else value
+                      for key, value in given.items() if value is not None})  # fmt: skip
+
+
+def _executor(value: Any) -> str:
+    return checks.name("options.executor", _label("options.executor", value))
+
+
+def _one_of(name: str, allowed: tuple[str, ...], value: Any) -> str:
+    if value not in allowed:
+        raise InvalidInput(f"{name}: is {' or '.join(allowed)}")
+    return str(value)
 
 
 def _label(name: str, value: Any) -> str:
@@ -353,7 +349,7 @@ def _label(name: str, value: Any) -> str:
     return checks.label(name, str(value), 100)
 
 
-def _whole(name: str, value: Any, least: int, most: int) -> int:
+def _whole(name: str, least: int, most: int, value: Any) -> int:
     try:
         number = int(str(value))
     except ValueError:
@@ -404,3 +400,19 @@ def _output(value: Any) -> dict[str, Any]:
     if unknown:
         raise InvalidInput(f"options.output: unknown {', '.join(unknown)}; known are {', '.join(sorted(OUTPUT_KEYS))}")
     return value
+
+
+NOTHING_RARE: Final = Options()
+READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "executor": _executor,
+    "serial_key": partial(_label, "options.serial_key"),
+    "plan": partial(_one_of, "options.plan", PLANS),
+    "on_dependency_failure": partial(_one_of, "options.on_dependency_failure", ("fail", "run")),
+    "timeout_seconds": partial(_whole, "options.timeout_seconds", 1, LONGEST_TIMEOUT),
+    "max_attempts": partial(_whole, "options.max_attempts", 1, 100),
+    "output": _output,
+    "outputs": _outputs,
+    "only_if": _only_if,
+    **{key: partial(_amount, f"options.{key}") for key in sorted(BUDGETS)},
+}
+"""How the value of an option is read; what is not here is taken as it is."""
