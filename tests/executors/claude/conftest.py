@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+import psutil
 import pytest
 
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.claude import Claude, Leave
+from taskqueue_mcp.executors.claude.command import MARK
 from taskqueue_mcp.sample.scripted_model import ScriptedModel
 
 if TYPE_CHECKING:
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
     from taskqueue_mcp.sample.scripted_model import Mishap, Turn
 
 SECONDS = 60.0
+
+
+def living(home: Path) -> dict[int, str]:
+    """The processes that sessions of this `home` started, with their command lines; others may have theirs."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            environment = process.environ()
+            is_ours = MARK in environment and environment.get("CLAUDE_CONFIG_DIR", "").startswith(str(home))
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = " ".join(process.cmdline())[:80]
+    return found
 
 
 class Play(Protocol):

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from taskqueue_mcp.executors.claude import Claude, Leave, executor
-from taskqueue_mcp.executors.claude.command import MARK
 from taskqueue_mcp.executors.claude.folders import alone_in
 from taskqueue_mcp.model import Asked, Completed, Failed, Reason, Returned
 from taskqueue_mcp.sample.scripted_model import BreakOff, Call, Fault, Hang, Say, ScriptedModel
+from tests.executors.claude.conftest import living
 from tests.executors.waiting import eventually
 
 if TYPE_CHECKING:
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
     from tests.executors.conftest import MakeRun
 
 MICROS = 1_000_000
-
-
-def living() -> list[str]:
-    """The command lines of all processes that a session started."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline())[:80])
-        except psutil.Error:
-            continue
-    return found
 
 
 async def test_a_used_up_subscription_says_when_it_goes_on(
@@ -137,15 +125,15 @@ async def test_a_model_that_falls_silent_is_given_up(make_run: MakeRun, play: Pl
 
     assert isinstance(outcome, Failed)
     assert outcome.error == "Claude said nothing for 3 s, so it was ended; the model or a tool hangs"
-    assert living() == []
+    assert living(leave["home"]) == {}
 
 
-async def test_a_session_that_takes_too_long_is_ended(make_run: MakeRun, play: Play) -> None:
+async def test_a_session_that_takes_too_long_is_ended(make_run: MakeRun, play: Play, leave: dict[str, Any]) -> None:
     outcome = await play(make_run(timeout_seconds=3), Hang())
 
     assert isinstance(outcome, Failed)
     assert outcome.error == "timed out after 3 s; give it longer with timeout_seconds"
-    assert living() == []
+    assert living(leave["home"]) == {}
 
 
 async def test_a_stop_kills_the_session_and_all_that_it_started_at_once(
@@ -163,13 +151,16 @@ async def test_a_stop_kills_the_session_and_all_that_it_started_at_once(
 
         async with anyio.create_task_group() as group:
             group.start_soon(carry_out)
-            await eventually(lambda: sum("tail" in each and "/bin/bash" not in each for each in living()) == 3, 40)
+            await eventually(
+                lambda: sum("tail" in each and "/bin/bash" not in each for each in living(leave["home"]).values()) == 3,
+                40,
+            )
             told = time.monotonic()
             run.stop.set()
         took = time.monotonic() - told
 
-    assert living() == []
-    assert took < 3
+    assert living(leave["home"]) == {}
+    assert took < 5
     assert isinstance(outcomes[0], Returned)
     assert outcomes[0].kind is None
     assert outcomes[0].usage["session_id"]
@@ -181,10 +172,10 @@ async def test_a_cancelled_attempt_leaves_no_process(make_run: MakeRun, leave: d
         async with anyio.create_task_group() as group:
             group.start_soon(claude.run, claude.params(), make_run())
             await eventually(model.hanging.is_set, 40)
-            assert living() != []
+            assert living(leave["home"]) != {}
             group.cancel_scope.cancel()
 
-    assert living() == []
+    assert living(leave["home"]) == {}
 
 
 # Programs that are not Claude Code.

@@ -11,11 +11,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import psutil
 import pytest
 
-from taskqueue_mcp.executors.claude.command import MARK
 from taskqueue_mcp.sample.scripted_model import Call, Fault, Hang, Say, ScriptedModel
+from tests.executors.claude.conftest import living
 from tests.executors.waiting import eventually
 from tests.serving import call, over_http, serving
 
@@ -152,6 +151,7 @@ def working(tmp_path: Path, environment: dict[str, str], url: str) -> Iterator[s
 
 @pytest.mark.usefixtures("shop")
 async def test_a_killed_workers_session_is_ended_by_the_next_worker_and_its_task_done_again(tmp_path: Path) -> None:
+    home = tmp_path / "home"
     with (
         ScriptedModel(Hang(), Say("Done by the second.")) as model,
         serving(tmp_path, f"sqlite:///{tmp_path / 'queue.db'}", TASKQUEUE_LEASE_SECONDS="4") as served,
@@ -162,25 +162,15 @@ async def test_a_killed_workers_session_is_ended_by_the_next_worker_and_its_task
             created = await call(client, "create_task", title="Work")
             with working(tmp_path, environment, served.url) as first:
                 await eventually(model.hanging.is_set, SECONDS)
-                orphans = sessions()
+                orphans = set(living(home))
                 first.kill()
                 first.wait()
                 assert orphans
-                assert sessions() == orphans
+                assert set(living(home)) == orphans
             with working(tmp_path, environment, served.url):
-                await eventually(lambda: not orphans & sessions(), SECONDS)
+                await eventually(lambda: not orphans & set(living(home)), SECONDS)
                 task = await until(client, created["task"]["id"], "completed", "failed")
 
     assert task["status"] == "completed", task
     assert task["result_summary"] == "Done by the second."
-    assert sessions() == set()
-
-
-def sessions() -> set[int]:
-    """The processes of Claude Code that executors have started."""
-    found = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-    return found
+    assert living(home) == {}
