@@ -131,6 +131,33 @@ def test_nothing_of_it_is_ever_more_than_text() -> None:
     assert "default-src 'none'" in page
 
 
+def test_the_rows_of_a_result_are_a_table_and_the_rest_of_it_is_short() -> None:
+    data = {
+        "rows": 2,
+        "columns": ["sku", "units"],
+        "preview": [{"sku": HOSTILE, "units": 3}, {"sku": "B", "units": None}],
+        "figures": {"Units sold": "3"},
+        "artifacts": [{"path": "not-twice.csv"}],
+        "sheets": [{"name": "S", "columns": ["sku", "units"]}],
+    }
+
+    page = execution.written(told(result_data=data), "html").decode()
+
+    assert "<th>sku</th><th>units</th>" in page
+    assert '<td>&lt;script&gt;alert(1)&lt;/script&gt;</td><td class="number">3</td>' in page
+    assert "<dt>Units sold</dt><dd>3</dd>" in page
+    assert "not-twice.csv" not in page
+    assert (
+        "{&#34;sheets&#34;: [{&#34;name&#34;: &#34;S&#34;, &#34;columns&#34;: [&#34;sku&#34;, &#34;units&#34;]}]}"
+        in page
+    )
+
+
+@pytest.mark.parametrize("data", ["text", 5, [1, 2], {"preview": "no"}, {"preview": [1]}, {"preview": []}, {}, None])
+def test_a_result_of_any_form_is_told(data: Any) -> None:
+    assert "What came of it" in execution.written(told(result_data=data), "html").decode()
+
+
 @pytest.mark.parametrize("status", ["pending", "ready", "in_progress", "waiting", "failed", "cancelled"])
 def test_a_task_of_any_status_has_a_report(status: str) -> None:
     bare = {"id": "T-1", "title": "T", "task_type": "note", "status": status, "attempt": 0}

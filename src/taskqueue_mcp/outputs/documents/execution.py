@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from taskqueue_mcp.outputs.documents import rendering, transcript
+from taskqueue_mcp.outputs.documents.document import shown as shown_cell
+from taskqueue_mcp.outputs.documents.document import titled
 from taskqueue_mcp.outputs.documents.pdf import pdf
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ FORMATS: Final = ("html", "pdf", "json")
 LONGEST_LOG: Final = 200_000
 """Characters of the log that a page shows; json has all of it."""
 LONGEST_VALUE: Final = 20_000
+MOST_COLUMNS: Final = 16
+LINE: Final = 100
+"""Characters of JSON that stand on one line."""
 SECONDS: Final = 120.0
 ENDED_WELL: Final = frozenset({"completed", "verified"})
 ENDED_BADLY: Final = frozenset({"failed", "cancelled", "rejected", "lost", "lease_lost"})
@@ -102,8 +107,10 @@ def _context(found: Mapping[str, Any], zone: str) -> Json:
         "tones": {"good": ENDED_WELL, "bad": ENDED_BADLY},
         "figures": _figures(found, summary),
         "asked": _asked(task, zone),
+        **_data(task.get("result_data")),
         "instant": lambda at: _instant(at, zone),
         "told": _told,
+        "cell": shown_cell,
         "conversation": _conversation(found),
         "log": log[:LONGEST_LOG],
         "log_left": max(0, len(log) - LONGEST_LOG),
@@ -146,6 +153,30 @@ def _asked(task: Mapping[str, Any], zone: str) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in told.items() if value not in (None, "", [], {})]
 
 
+def _data(found: Any) -> Json:
+    """A result in its parts: the rows that it shows as a table, what is short as facts, the rest as it is.
+
+    The files that it names have a table of their own.
+    """
+    if not isinstance(found, dict):
+        return {"data": found, "data_rows": [], "data_columns": [], "data_facts": []}
+    rows = found.get("preview")
+    is_table = isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+    columns = list(dict.fromkeys(str(key) for row in rows for key in row)) if is_table and rows else []
+    shown = {"artifacts"} | ({"preview", "columns"} if columns else set())
+    rest = {key: value for key, value in found.items() if key not in shown}
+    facts = [(titled(key), value) for key, value in rest.items() if not isinstance(value, dict | list)]
+    inner = rest.pop("figures", None)
+    facts += [(str(key), value) for key, value in inner.items()] if isinstance(inner, dict) else []
+    left = {key: value for key, value in rest.items() if isinstance(value, dict | list)}
+    return {
+        "data": left or None,
+        "data_rows": rows if columns else [],
+        "data_columns": columns[:MOST_COLUMNS],
+        "data_facts": [(name, value) for name, value in facts if value is not None],
+    }
+
+
 def _conversation(found: Mapping[str, Any]) -> list[Json]:
     """Messages and tool calls in the order of the session."""
     both = [*found["messages"], *found["tool_calls"]]
@@ -154,8 +185,23 @@ def _conversation(found: Mapping[str, Any]) -> list[Json]:
 
 def _told(value: Any) -> str:
     """Any value for a person: text as it stands, all else as indented JSON, cut where it is endless."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    text = value if isinstance(value, str) else _compact(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text):,} characters)"
+
+
+def _compact(value: Any) -> str:
+    """JSON that is indented, with whatever fits on a line in one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) <= LINE or not isinstance(value, dict | list) or not value:
+        return line
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(_indented(_compact(each)) for each in value) + "\n]"
+    pairs = (f"{json.dumps(str(key), ensure_ascii=False)}: {_compact(each)}" for key, each in value.items())
+    return "{\n" + ",\n".join(map(_indented, pairs)) + "\n}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
 def _instant(at: Any, zone: str) -> str:
