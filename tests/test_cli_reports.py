@@ -12,6 +12,7 @@ from pypdf import PdfReader
 
 from taskqueue_mcp import sample
 from taskqueue_mcp.taskqueue import ClaimRequest, Completion, Update
+from tests.serving import serving
 from tests.test_cli import WORKER, Cli, cli
 
 if TYPE_CHECKING:
@@ -63,11 +64,15 @@ def test_a_file_of_a_task_is_fetched_as_it_was_written(shop: Cli, tmp_path: Path
 
 def test_a_file_that_was_changed_since_is_not_handed_out(shop: Cli, tmp_path: Path) -> None:
     (path,) = (tmp_path / "output").rglob("*.html")
-    path.write_text("something else")
-
-    code, line = shop.refused("reports", "download", "T-1", "--artifact", "2")
-    assert code == 1
-    assert "is not the file that the task wrote" in line
+    data = path.read_bytes()
+    for changed, expected in (
+        (b"something else", "is not the file any more that was kept"),
+        (bytes(reversed(data)), "is not the file that the task wrote"),
+    ):
+        path.write_bytes(changed)
+        code, line = shop.refused("reports", "download", "T-1", "--artifact", "2")
+        assert code == 1
+        assert expected in line
 
 
 @pytest.mark.parametrize("option", ["--report-format", "--format"])
@@ -162,4 +167,26 @@ def test_a_file_of_a_worker_elsewhere_is_said_to_be_there(
 
     code, line = shop.refused("reports", "download", "T-1", "--artifact", "1")
     assert code == 1
-    assert "is not in the output folder of this machine" in line
+    assert "is not in the output folder; if it lies on this machine, name its folder with TASKQUEUE_OUTPUT" in line
+
+
+def test_a_server_hands_out_reports_and_files_of_the_tasks_it_keeps(
+    shop: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a-token-of-more-than-sixteen"  # noqa: S105 - of this test
+    with serving(tmp_path, shop.url, TASKQUEUE_TOKEN=token, TASKQUEUE_OUTPUT=str(tmp_path / "output")) as server:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        there = ["--server", server.url.removesuffix("/mcp"), "--token", token]
+        (report,) = json.loads(shop.done("reports", "list", "--format", "json", *there))["reports"]
+        name = shop.done("reports", "download", "T-1", "--artifact", "2", *there).strip()
+        told = json.loads(shop.done("reports", "download", "T-1", "--format", "json", "-o", "-", *there))
+        gone = next((tmp_path / "output").rglob("*.xlsx"))
+        gone.unlink()
+        code, line = shop.refused("reports", "download", "T-1", "--artifact", "1", *there)
+
+    data = (elsewhere / name).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == report["artifacts"][1]["sha256"]
+    assert (told["execution_id"], len(told["artifacts"])) == ("T-1:1", 2)
+    assert (code, "not in the output folder" in line) == (1, True)

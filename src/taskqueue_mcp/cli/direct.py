@@ -58,6 +58,12 @@ class Direct:
                 break
         return found
 
+    async def file(self, task_id: str, path: str) -> bytes:
+        """Return a file that a task's attempts made, from the output folder of this machine."""
+        _, opened = await self._queue.open_file(self._caller, checks.task_id(task_id), path)
+        with opened as file:
+            return file.read()
+
     async def log(self, task_id: str) -> str:
         """Return the log of a task's attempts."""
         number, after = checks.task_id(task_id), (0, 0)

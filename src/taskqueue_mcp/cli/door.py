@@ -35,6 +35,13 @@ class Door(Protocol):
     async def events(self, task_id: str) -> list[Json]:
         """Return every event of a task, oldest first."""
 
+    async def file(self, task_id: str, path: str) -> bytes:
+        """Return a file that a task's attempts made.
+
+        Raises:
+            NotFound: it is not where the queue keeps files.
+        """
+
     async def log(self, task_id: str) -> str:
         """Return the log of a task's attempts."""
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
+import httpx2
 
 from taskqueue_mcp.cli.door import LONGEST_WAIT, LOOK_AGAIN
-from taskqueue_mcp.errors import Forbidden, TaskQueueError
+from taskqueue_mcp.errors import Forbidden, NotFound, TaskQueueError
 from taskqueue_mcp.model import FINAL, Status
 from taskqueue_mcp.worker.connection import LOST, REFUSALS, in_a_line, leaf, over_http
+from taskqueue_mcp.worker.uploading import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from urllib.parse import SplitResult
 
     from taskqueue_mcp.store.lists import Filter
     from taskqueue_mcp.taskqueue import NewSchedule, NewTask
@@ -39,8 +43,9 @@ class Unreachable(TaskQueueError):
 class Remote:
     """The queue of a running server, as far as the token's scopes go."""
 
-    def __init__(self, call_tool: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, call_tool: Callable[..., Awaitable[Any]], http: httpx2.AsyncClient) -> None:
         self._call_tool = call_tool
+        self._http = http
 
     async def create_task(self, new: NewTask) -> Json:
         """Return `{task, created}`."""
@@ -83,6 +88,18 @@ class Remote:
     async def events(self, task_id: str) -> list[Json]:
         """Return every event of a task, oldest first."""
         return [event async for page in self._pages(task_id, "events") for event in page["events"]]
+
+    async def file(self, task_id: str, path: str) -> bytes:
+        """Return a file that a task's attempts made, from where the server keeps them."""
+        answer = await self._http.get(f"/artifacts/{quote(task_id, safe='')}", params={"path": path})
+        if answer.status_code == HTTPStatus.OK:
+            return answer.content
+        try:
+            said = answer.json()
+        except ValueError:
+            said = {}
+        refusal = REFUSALS.get(said.get("error", said.get("code", "")), NotFound)
+        raise refusal(str(said.get("message") or f"{path}: the server answered {answer.status_code}"))
 
     async def log(self, task_id: str) -> str:
         """Return the log of a task's attempts."""
@@ -221,10 +238,20 @@ async def opened(url: str, token: str | None) -> AsyncIterator[Remote]:
         raise click.UsageError("--token holds characters that no token has; copy it again")
     with _quiet("mcp", "client", "httpx2"):
         try:
-            async with over_http(url, token)() as client:
-                yield Remote(client.call_tool)
+            async with over_http(url, token)() as client, _plain(parts, token) as http:
+                yield Remote(client.call_tool, http)
         except LOST as error:
             raise _translated(leaf(error), url) from error
+
+
+def _plain(parts: SplitResult, token: str) -> httpx2.AsyncClient:
+    """For files, which are no tool's business."""
+    return httpx2.AsyncClient(
+        base_url=f"{parts.scheme}://{parts.netloc}",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=httpx2.Timeout(PATIENCE, read=4 * PATIENCE),
+        trust_env=parts.hostname not in LOOPBACK,  # a proxy of the machine does not reach the machine
+    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskqueue_mcp.cli.output import shortened
-from taskqueue_mcp.cli.reaching import Reach, downloading, reaching, talking
+from taskqueue_mcp.cli.reaching import downloading, reaching, talking
 from taskqueue_mcp.cli.shown import standing
 from taskqueue_mcp.errors import InvalidInput, NotFound, TaskQueueError
 from taskqueue_mcp.outputs.documents import execution
-from taskqueue_mcp.outputs.folder import OutputFolder
 from taskqueue_mcp.store.lists import Filter
 from taskqueue_mcp.taskqueue import querying
 
@@ -94,7 +94,7 @@ async def download(
         )
     task = await door.get_task(task_id.partition(":")[0])
     if artifact is not None:
-        data, name = _artifact(task, artifact)
+        data, name = await _artifact(door, task, artifact)
     else:
         wanted = file_format or _format_of(target)
         data, name = await _report(door, out, task, wanted), f"{task['id']}_report.{wanted}"
@@ -130,55 +130,39 @@ async def _report(door: Door, out: Out, task: Json, file_format: str) -> bytes:
         task,
         events=await door.events(task["id"]),
         log=await door.log(task["id"]),
-        transcripts=_transcripts(task),
+        transcripts=await _transcripts(door, task),
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),  # noqa: TID251 - when somebody looked, not a rule's time
     )
     return execution.written(found, file_format, zone=out.zone)
 
 
-def _transcripts(task: Json) -> dict[int, list[bytes]]:
-    """The lines of the transcripts that lie in this machine's output folder, by attempt."""
+async def _transcripts(door: Door, task: Json) -> dict[int, list[bytes]]:
+    """The lines of the transcripts that can be reached, by attempt."""
     found: dict[int, list[bytes]] = {}
-    folder = _folder()
     for each in task.get("artifacts", ()):
         named = TRANSCRIPT.fullmatch(Path(each["path"]).name)
-        if named is None:
+        if named is None or each.get("size", 0) > LARGEST_TRANSCRIPT:
             continue
-        try:
-            data = _read(folder, each["path"], LARGEST_TRANSCRIPT)
-        except TaskQueueError:
-            continue  # it lies where its worker runs; the log tells much of the same
-        found[int(named[1])] = data.splitlines()
+        with contextlib.suppress(TaskQueueError):  # it lies where its worker runs; the log tells much of the same
+            found[int(named[1])] = (await door.file(task["id"], each["path"])).splitlines()
     return found
 
 
-def _artifact(task: Json, number: int) -> tuple[bytes, str]:
+async def _artifact(door: Door, task: Json, number: int) -> tuple[bytes, str]:
     files = task.get("artifacts", ())
     if number > len(files):
         there = f"it has {len(files)}" if files else "it has none"
         raise NotFound(f"{task['id']} has no file {number}; {there} (taskqueue-mcp tasks show {task['id']})")
     path = files[number - 1]["path"]
     try:
-        data = _read(_folder(), path)
-    except NotFound:
-        where = "it lies where its worker runs; name that output folder with TASKQUEUE_WORKER__OUTPUT if it is here"
-        raise NotFound(f"{path} is not in the output folder of this machine: {where}") from None
+        data = await door.file(task["id"], path)
+    except NotFound as error:
+        hint = "; if it lies on this machine, name its folder with TASKQUEUE_OUTPUT"
+        raise NotFound(f"{error}{hint if 'not in the output folder' in str(error) else ''}") from None
     expected = files[number - 1].get("sha256")
     if expected and hashlib.sha256(data).hexdigest() != expected:
         raise InvalidInput(f"{path} is not the file that the task wrote: its sha256 is another one")
     return data, Path(path).name
-
-
-def _folder() -> OutputFolder:
-    """This machine's output folder, as its worker has it."""
-    return OutputFolder((Reach.given().settings().worker.output or Path("output")).absolute())
-
-
-def _read(folder: OutputFolder, path: str, most: int | None = None) -> bytes:
-    with folder.opened(path) as (file, status):
-        if most is not None and status.st_size > most:
-            raise InvalidInput(f"{path} has {status.st_size:,} bytes, too many to be told here")
-        return file.read()
 
 
 def _format_of(target: str | None) -> str:
