@@ -14,7 +14,7 @@ from taskqueue_mcp.executors.report import Report
 from taskqueue_mcp.executors.report.checking import faults
 from taskqueue_mcp.model import Completed, Failed
 from taskqueue_mcp.procedures.parsing import parse
-from tests.executors.test_sources import kept, mariadb_server
+from tests.executors.test_sources import kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.executors.conftest import MakeRun
     from tests.executors.databases import Kept
 
-__all__ = ["kept", "mariadb_server"]
+__all__ = ["kept"]
 TEXT = """---
 title: Stock
 params: {least: -100}
