@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,13 +13,15 @@ import pytest
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Registry
 from taskqueue_mcp.outputs.folder import OutputFolder
-from taskqueue_mcp.worker import Options, Worker, over_http
+from taskqueue_mcp.worker import Options, Worker, over_http, over_wire
 from taskqueue_mcp.worker.fitness import unwritable
-from tests.test_worker import Nap, Server, Workers, eventually
+from tests.test_worker import TOKEN, Nap, Server, Workers, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from taskqueue_mcp.worker.connection import Caller, Result
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +221,37 @@ async def test_options_that_cannot_work_together_are_refused(
             Registry([Nap()]),
             Options(name="w", outputs=OutputFolder(tmp_path), **options),
         )
+
+
+class Faulty:
+    """A client whose first claim meets a fault of our own."""
+
+    def __init__(self, client: Caller, faults: list[str]) -> None:
+        self._client = client
+        self._faults = faults
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], *, read_timeout_seconds: float) -> Result:
+        if name == "claim_task" and not self._faults:
+            self._faults.append(name)
+            raise RuntimeError("a fault of our own")
+        return await self._client.call_tool(name, arguments, read_timeout_seconds=read_timeout_seconds)
+
+
+async def test_a_slot_that_ends_by_a_fault_begins_again_and_the_worker_goes_on(
+    server: Server, queue: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[str] = []
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Faulty]:
+        async with over_wire(server.url, TOKEN)() as client:
+            yield Faulty(client, faults)
+
+    worker = Worker(connect, Registry([Nap()]), Options(name="w", outputs=OutputFolder(tmp_path), queues=(queue,)))
+    task = await server.create("nap", NAP, queue=queue)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        assert (await server.ended(task))["status"] == "completed"
+        worker.stop()
+    assert faults == ["claim_task"]
+    assert "a slot came to an end by a fault and begins again in 1 s" in caplog.text

@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 WORKER = "test_worker.py"
+ATTACK = "test_worker_under_attack.py"
+FITNESS = "test_worker_fitness.py"
+ONLY_IF = "test_worker_only_if.py"
 TOOLS = "mcp_surface/test_tools.py"
 KEEPING = "contract/test_keeping.py"
 STDIO = "test_stdio_transport.py"
@@ -137,5 +140,78 @@ MUTANTS = (
         "tasks are listed in pages without gaps",
         (Edit("store/lists.py", "id < :before", "id < :before - 1", "TASKS"),),
         ("contract/test_looking.py::test_tasks_are_listed_newest_first_in_pages_without_gaps",),
+    ),
+    Mutant(
+        "what-left-its-group-outlives-its-attempt",
+        "cancel and lease loss kill the whole process tree, whatever it did",
+        (Edit("worker/attempt.py", "not self._means.marks.has_strays(self._mark)", "True", "Attempt._end_strays"),),
+        (f"{ATTACK}::test_what_left_the_group_of_a_command_ends_with_the_attempt",),
+        is_slow=True,
+    ),
+    Mutant(
+        "what-a-dead-worker-left-runs-on",
+        "orphans of a dead worker are found and ended at start",
+        (Edit("worker/loop.py", "orphans := marks.end_orphans()", "orphans := []", "run_worker"),),
+        (f"{ATTACK}::test_what_a_killed_worker_left_behind_is_ended_when_the_next_one_starts",),
+        is_slow=True,
+    ),
+    Mutant(
+        "the-living-are-taken-for-orphans",
+        "orphans of a dead worker are found and ended at start, and nobody else is",
+        (Edit("executors/trees.py", "_started(mark.pid) != mark.started and ", "", "Marks.end_orphans"),),
+        ("executors/test_trees.py::test_what_a_dead_worker_left_behind_is_ended_and_what_a_living_one_runs_is_not",),
+    ),
+    Mutant(
+        "a-reused-number-protects-orphans",
+        "orphans of a dead worker are found and ended at start",
+        (
+            Edit(
+                "executors/trees.py",
+                "_started(mark.pid) != mark.started",
+                "_started(mark.pid) is None",
+                "Marks.end_orphans",
+            ),
+        ),
+        ("executors/test_trees.py::test_the_number_of_a_dead_worker_used_by_another_process_protects_nobody",),
+    ),
+    Mutant(
+        "executors-run-in-the-loop-of-the-leases",
+        "an executor that blocks costs nobody a lease",
+        (
+            Edit(
+                "worker/bench.py",
+                "return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))",
+                "return asyncio.ensure_future(work)",
+                "Place.start",
+            ),
+        ),
+        (f"{ATTACK}::test_an_executor_that_blocks_the_loop_loses_no_lease",),
+        is_slow=True,
+    ),
+    Mutant(
+        "an-executor-that-cannot-work-is-claimed-for",
+        "tasks are never failed because this machine lacks something",
+        (Edit("worker/fitness.py", "if not state.reason:", "if state.looked:", "Fitness.carries_out"),),
+        (f"{FITNESS}::test_what_cannot_work_is_not_claimed_for_until_it_can_and_says_so_once",),
+        is_slow=True,
+    ),
+    Mutant(
+        "every-slot-claims-for-every-executor",
+        "no more tasks of an executor run than it may",
+        (Edit("worker/room.py", "executor not in self._most or ", "True or ", "Room._reserve"),),
+        ("test_worker_room.py::test_no_more_slots_ask_for_an_executor_than_it_has_places",),
+    ),
+    Mutant(
+        "limits-are-not-set",
+        "a command runs within its limits",
+        (Edit("executors/limits.py", "return [SHELL,", "return list(argv) or [SHELL,", "Limits.around"),),
+        ("executors/test_limits.py::test_a_program_and_what_it_starts_have_every_limit_and_nothing_else_is_changed",),
+    ),
+    Mutant(
+        "a-look-is-not-taken",
+        "a cheap look may end a task before any model is paid",
+        (Edit("executors/condition.py", "if found.data:", "if found:", "Conditional.run"),),
+        (f"{ONLY_IF}::test_a_task_runs_only_if_the_look_says_so",),
+        is_slow=True,
     ),
 )
