@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,18 @@ class Mark:
         return cls(pid, started, serial)
 
 
+class Owner(NamedTuple):
+    """One process, in a namespace of numbers; `started` is 0 where that cannot be told."""
+
+    namespace: int
+    pid: int
+    started: int
+
+    def lives(self) -> bool:
+        """Whether there is the process of that number that began then."""
+        return _started(self.pid) == self.started
+
+
 class Marks:
     """Hands out the marks of this process, and ends what carries them."""
 
@@ -63,6 +75,11 @@ class Marks:
         self._pid = os.getpid()
         self._started = _started(self._pid) or 0
         self._serial = 0
+
+    @property
+    def owner(self) -> Owner:
+        """This process, as what it makes is named for."""
+        return Owner(_namespace(self._pid) or 0, self._pid, self._started)
 
     def adopt(self) -> None:
         """Become the parent of whatever is orphaned below this process, where the system can do that."""
@@ -105,7 +122,7 @@ class Marks:
         """
         if not ON_LINUX:
             return []
-        own = _namespace(self._pid)
+        own = self.owner.namespace
         return [
             pid
             for pid, mark in _marked()
@@ -142,9 +159,9 @@ def _started(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19]) % (1 << START_BITS)
 
 
-def _namespace(pid: int) -> str | None:
+def _namespace(pid: int) -> int | None:
     try:
-        return str((PROC / f"{pid}/ns/pid").readlink())
+        return (PROC / f"{pid}/ns/pid").stat().st_ino
     except OSError:
         return None
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import tempfile
 import traceback
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,13 +17,14 @@ import anyio.to_thread
 from taskqueue_mcp.errors import Conflict, InvalidInput, LeaseLost, NotFound, TaskQueueError
 from taskqueue_mcp.executors.base import Run
 from taskqueue_mcp.model import Asked, Completed, Ended, Failed, Reason, Returned
-from taskqueue_mcp.worker import claims, evidence, outcomes, preparing
+from taskqueue_mcp.worker import claims, evidence, outcomes, preparing, scratch
 from taskqueue_mcp.worker.connection import SHOWN, in_a_line, leaf
 from taskqueue_mcp.worker.fitness import Unfit
 from taskqueue_mcp.worker.reporting import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from taskqueue_mcp.executors.base import Executor, Params, Registry
     from taskqueue_mcp.executors.trees import Marks
@@ -85,7 +84,7 @@ class Attempt:
         self._stop = anyio.Event()
         self._lost = ""
         self._shutting_down = False
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._mark = means.marks.next()
         self._wanted = str(claim.task.get("executor", ""))
         self._named = f"{claim.name} attempt {claim.attempt}"
@@ -120,9 +119,9 @@ class Attempt:
                 self._means.fitness.doubt(self._wanted)
             await self._settle(self._judged(outcome), begun)
         finally:
-            if self._folder is not None:
+            if self._folder is not None and not scratch.is_gone(self._folder):
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._folder.cleanup)
+                    await anyio.to_thread.run_sync(scratch.remove, self._folder)
 
     async def _supervised(self, now: datetime) -> Ended:
         async with anyio.create_task_group() as beside:
@@ -300,9 +299,7 @@ class Attempt:
         return registry[name]
 
     def _run(self, claim: Claim, procedure: Procedure | None, now: datetime) -> Run:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix=f"taskqueue-{claim.name}.{claim.attempt}-", ignore_cleanup_errors=True
-        )
+        self._folder = scratch.make(self._means.marks.owner, f"{claim.name}.{claim.attempt}")
         zone = preparing.zone(claim.task.get("zone"))
         due_date = claim.task.get("due_date")
         local = now.astimezone(zone)
@@ -320,7 +317,7 @@ class Attempt:
             now=local,
             zone=zone,
             outputs=self._means.outputs,
-            directory=Path(self._folder.name),
+            directory=self._folder,
             log=self._reporter.log,
             progress=self._reporter.progress,
             stop=anyio.Event(),

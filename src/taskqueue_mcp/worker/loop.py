@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.to_thread
 
 from taskqueue_mcp.errors import TaskQueueError
 from taskqueue_mcp.executors.trees import Marks
+from taskqueue_mcp.worker import scratch
 from taskqueue_mcp.worker.attempt import Means
 from taskqueue_mcp.worker.bench import Bench
 from taskqueue_mcp.worker.connection import Connection
@@ -143,6 +145,7 @@ async def run_worker(connect: Connect, registry: Registry, options: Options) -> 
     marks.adopt()
     if orphans := marks.end_orphans():
         log.warning("%d processes that a dead worker had left behind are ended", len(orphans))
+    await anyio.to_thread.run_sync(scratch.sweep, marks.owner)
     worker = Worker(connect, registry, options, marks)
     with _signals(worker):
         code = await worker.run()

@@ -156,12 +156,6 @@ MUTANTS = (
         is_slow=True,
     ),
     Mutant(
-        "the-living-are-taken-for-orphans",
-        "orphans of a dead worker are found and ended at start, and nobody else is",
-        (Edit("executors/trees.py", "_started(mark.pid) != mark.started and ", "", "Marks.end_orphans"),),
-        ("executors/test_trees.py::test_what_a_dead_worker_left_behind_is_ended_and_what_a_living_one_runs_is_not",),
-    ),
-    Mutant(
         "a-reused-number-protects-orphans",
         "orphans of a dead worker are found and ended at start",
         (
