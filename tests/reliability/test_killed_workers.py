@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-the-killed-0123456789"  # noqa: S105 - of a server that lives as long as a test
 LEASE_SECONDS = 4
-LEASE = LEASE_SECONDS * 1_000_000
 WORKERS = 2
 CALCULATE = "import json, sys\nprint(json.dumps({'doubled': 2 * json.load(sys.stdin)['number']}))\n"
 AWAY = (
@@ -186,7 +185,7 @@ async def test_whoever_is_killed_during_mixed_work_everything_ends_once_and_noth
 
         ends = await database.read(lambda found: found.all(ENDS))
         files = await database.read(lambda found: found.all(FILES))
-        wrong = await database.read(lambda found: broken(found, LEASE))
+        wrong = await database.read(lambda found: broken(found, LEASE_SECONDS))
     finally:
         await database.close()
     assert wrong == []

@@ -339,9 +339,9 @@ class Attempt:
         return outcome
 
     async def _settle(self, outcome: Ended, begun: float) -> None:
-        tool, arguments = await anyio.to_thread.run_sync(
-            partial(outcomes.as_call, self._claim.lease, outcome, self._means.outputs)
-        )
+        as_call = partial(outcomes.as_call, self._claim.lease, outcome, self._means.outputs)
+        reads_files = isinstance(outcome, Completed) and bool(outcome.artifacts)
+        tool, arguments = await anyio.to_thread.run_sync(as_call) if reads_files else as_call()
         try:
             looked = tool == "complete_task" and (self._evidence is not None or "artifacts" in arguments)
             if looked and self._evidence is not None:
