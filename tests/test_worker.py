@@ -626,7 +626,7 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
     found = await shared.ended(task)
 
     assert found["status"] == "failed"
-    assert found["error"] == "this worker has no executor 'claude'; it has nap, odd, report, shell"
+    assert found["error"] == "this worker has no executor 'claude'; it has nap, odd, query, report, shell"
     assert len(found["attempts"]) == 1
 
 
@@ -635,12 +635,12 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
     ("executor", "params", "error"),
     [
         (
-            "shell",
-            {"argv": "ls", "user": "root"},
-            "params of shell: argv: input should be a valid list; user is unknown; it takes argv, stdin, env, cwd",
+            "nap",
+            {"seconds": 1, "deep": True},
+            "params of nap: seconds: input should be a valid list; deep is unknown; "
+            "it takes seconds, heeds_stop, fails_when_stopped, in_a_thread, blocks, barrier",
         ),
         ("odd", {}, "params of odd: what is missing; it takes what, text"),
-        ("report", {"source": "shop"}, "a report follows a procedure with an SQL block; name one in the task's sop"),
     ],
 )  # fmt: skip
 async def test_bad_parameters_fail_for_good_in_one_line(
