@@ -637,8 +637,10 @@ async def test_a_task_for_an_unknown_executor_fails_for_good_and_names_the_known
         (
             "nap",
             {"seconds": 1, "deep": True},
-            "params of nap: seconds: input should be a valid list; deep is unknown; "
-            "it takes seconds, heeds_stop, fails_when_stopped, in_a_thread, blocks, barrier",
+            (
+                "params of nap: seconds: input should be a valid list; deep is unknown; "
+                "it takes seconds, heeds_stop, fails_when_stopped, in_a_thread, blocks, barrier"
+            ),
         ),
         ("odd", {}, "params of odd: what is missing; it takes what, text"),
     ],
