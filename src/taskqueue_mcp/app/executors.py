@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_mcp.app.sources import sources_of
@@ -57,13 +58,14 @@ def _claude(settings: Settings) -> Executor[Any]:
     means = settings.worker.claude
     given = {name: getattr(means, name) for name in type(means).model_fields}
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    places = {name: value.expanduser().absolute() for name, value in given.items() if isinstance(value, Path)}
     servers = {
         name: Server(**{**server.model_dump(), "args": tuple(server.args), "tools": tuple(server.tools)})
         for name, server in means.mcp_servers.items()
     }
-    folders = {name: folder.absolute() for name, folder in means.folders.items()}
-    home = (means.home or state_folder() / "claude").absolute()
-    return Claude(Leave(**{**given, **lists, "home": home, "folders": folders, "mcp_servers": servers}))
+    folders = {name: folder.expanduser().absolute() for name, folder in means.folders.items()}
+    own = {"home": (state_folder() / "claude").absolute(), "folders": folders, "mcp_servers": servers}
+    return Claude(Leave(**{**given, **lists, **own, **places}))
 
 
 def _mail(settings: Settings) -> Executor[Any]:

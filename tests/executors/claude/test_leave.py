@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from taskqueue_mcp.app.executors import registry_of
 from taskqueue_mcp.errors import InvalidInput, SettingsRefused
 from taskqueue_mcp.executors.base import validate_params
 from taskqueue_mcp.executors.claude import Claude, Leave, Server
 from taskqueue_mcp.executors.claude.leave import agree
 from taskqueue_mcp.executors.claude.params import ClaudeParams
+from taskqueue_mcp.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,3 +157,47 @@ def test_the_parameters_have_a_schema_without_references() -> None:
 
     assert "$ref" not in json.dumps(schema)
     assert all(each.get("description") for each in schema["properties"].values())
+
+
+def test_the_settings_become_what_is_left_to_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("""
+[worker.claude]
+config_dir = "~/.claude"
+models = ["opus"]
+budget_usd = 2.0
+[worker.claude.folders]
+shop = "~/shop"
+[worker.claude.mcp_servers.crm]
+url = "https://crm.example.com/mcp"
+headers = { Authorization = "Bearer x" }
+tools = ["find"]
+[worker.claude.extra_args]
+effort = "high"
+""")
+    monkeypatch.setenv("TASKQUEUE_CONFIG", str(file))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    claude = registry_of(load_settings(), ("claude",))["claude"]
+
+    assert isinstance(claude, Claude)
+    assert claude._leave == Leave(
+        home=tmp_path / "state/taskqueue-mcp/claude",
+        config_dir=tmp_path / ".claude",
+        models=("opus",),
+        budget_usd=2.0,
+        folders={"shop": tmp_path / "shop"},
+        mcp_servers={
+            "crm": Server(url="https://crm.example.com/mcp", headers={"Authorization": "Bearer x"}, tools=("find",))
+        },
+        extra_args={"effort": "high"},
+    )
+
+
+@pytest.mark.parametrize("server", ["{}", '{"command": "x", "url": "https://a.example.com"}', '{"url": "u", "key": 1}'])
+def test_a_server_is_reached_in_one_way(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    monkeypatch.setenv("TASKQUEUE_WORKER__CLAUDE__MCP_SERVERS", f'{{"crm": {server}}}')
+
+    with pytest.raises(SettingsRefused, match=r"worker\.claude\.mcp_servers\.crm"):
+        load_settings()
