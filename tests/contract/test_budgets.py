@@ -622,6 +622,20 @@ async def test_a_raise_by_hand_frees_the_task_that_asked(shop: Desk) -> None:
     assert handed == {task.id for task in tasks}
 
 
+async def test_accounts_go_with_what_they_were_for(shop: Desk) -> None:
+    await shop.create()
+    await shop.complete(await take(shop), **spending(cost_usd=1, account="acme"))
+    assert await shop.rows("SELECT scope FROM spending ORDER BY scope") == [("day",), ("task",)]
+    await shop.pass_time(31 * 24 * HOUR)
+    await shop.queue.keep_house()
+    assert await shop.rows("SELECT scope FROM spending") == [("day",)]
+    assert await shop.rows("SELECT account FROM worker_accounts") == [("acme",)]
+    await shop.pass_time(366 * 24 * HOUR)
+    await shop.queue.keep_house()
+    assert await shop.rows("SELECT scope FROM spending") == []
+    assert await shop.rows("SELECT account FROM worker_accounts") == []
+
+
 async def test_many_tasks_that_cannot_be_paid_for_hold_up_no_claim(shop: Desk) -> None:
     await use_up_the_day(shop)
     for _ in range(120):

@@ -177,6 +177,21 @@ MUTANTS = (
         (f"{BUDGETS}::test_what_a_silent_attempt_had_stays_set_aside_until_the_next_one_is_over",),
     ),
     Mutant(
+        "a-task-that-is-over-keeps-its-money",
+        "what was set aside and not spent is there for others",
+        (Edit("taskqueue/moving.py", "accounting.forget(transaction, before)", "pass", "follow"),),
+        (
+            f"{BUDGETS}::test_what_a_lost_attempt_had_is_free_when_its_task_is_cancelled",
+            f"{BUDGETS}::test_a_cancelled_task_waits_for_no_money",
+        ),
+    ),
+    Mutant(
+        "usage-that-is-no-number-is-overlooked",
+        "what somebody has spent is counted",
+        (Edit("taskqueue/usages.py", "if not 0 <= number < MOST_USED:", "if False:", "_counted"),),
+        (f"{BUDGETS}::test_usage_that_is_no_number_is_refused_and_not_overlooked",),
+    ),
+    Mutant(
         "a-task-that-cannot-be-paid-for-stops-the-claim",
         "a task that cannot be paid for holds up no other",
         (Edit("taskqueue/claiming.py", "if not isinstance(took, Held):", "if True:", "claim"),),
