@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskqueue_mcp.app.catalogue import Catalogue
+from taskqueue_mcp.app.catalogue import CLASSES, Catalogue
 from taskqueue_mcp.app.executors import BUILT_IN
 from taskqueue_mcp.errors import InvalidInput, NotFound
 from taskqueue_mcp.executors.base import Executor
@@ -120,6 +120,7 @@ def test_a_package_that_does_not_load_keeps_nobody_from_creating_its_tasks(
 
 def test_every_built_in_executor_is_in_the_catalogue_with_words_and_a_schema() -> None:
     catalogue = Catalogue()
+    assert set(CLASSES) == set(BUILT_IN)
     for name in BUILT_IN:
         found = catalogue.load(name)
         assert found is not None
@@ -128,6 +129,13 @@ def test_every_built_in_executor_is_in_the_catalogue_with_words_and_a_schema() -
         assert described["description"]
         assert described["params"]["type"] == "object"
         assert found.name == name
+
+
+def test_a_server_starts_without_what_its_executors_need() -> None:
+    told = "import sys, taskqueue_mcp.app, taskqueue_mcp.surfaces.mcp.stdio as s; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {name for name in done.stdout.split() if name.startswith("taskqueue_mcp.executors")}
+    assert loaded == set()
 
 
 def test_what_is_not_known_is_let_through_and_is_not_described() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskqueue_mcp import __version__
+from taskqueue_mcp.app.catalogue import Catalogue
 from taskqueue_mcp.auth import Auth, fixed_token, local_person
 from taskqueue_mcp.budgets import ONE, UNITS, Budgets, Unit
 from taskqueue_mcp.errors import NotFound, SettingsRefused, TaskQueueError
@@ -73,8 +74,6 @@ def build(settings: Settings) -> App:
 
 def rules_of(settings: Settings) -> Rules:
     """Return the rules that the settings ask for."""
-    from taskqueue_mcp.app.catalogue import Catalogue  # noqa: PLC0415 - a remote command line does without executors
-
     return Rules(
         procedures=ProcedureFolder(settings.sops) if settings.sops.is_dir() else None,
         outputs=OutputFolder(output_of(settings)),

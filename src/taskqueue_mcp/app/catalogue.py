@@ -1,20 +1,23 @@
-"""What executors there are and what their tasks' parameters look like, for those who create tasks."""
+"""What executors there are and what their tasks' parameters look like, for those who create tasks.
+
+A server starts without any of them: what is needed to know one is imported when its first task is created.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_mcp.app.executors import BUILT_IN, GROUP
 from taskqueue_mcp.errors import NotFound
-from taskqueue_mcp.executors.base import Executor, Params, validated_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from taskqueue_mcp.executors.base import Executor
     from taskqueue_mcp.procedures.parsing import Procedure
 
+GROUP = "taskqueue_mcp.executors"
+"""The group of entry points in which a package offers an executor: a class that is made without arguments."""
 CLASSES = {
     "calculation": "calculation:Calculation",
     "claude": "claude:Claude",
@@ -34,7 +37,9 @@ class Catalogue:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all."""
-        return tuple(sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))}))
+        from importlib.metadata import entry_points  # noqa: PLC0415 - a start does without
+
+        return tuple(sorted({*CLASSES, *(entry.name for entry in entry_points(group=GROUP))}))
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return `{name, description, params}` of one; `params` is a JSON schema.
@@ -54,6 +59,8 @@ class Catalogue:
         Raises:
             InvalidInput: one line with every bad field.
         """
+        from taskqueue_mcp.executors.base import validated_over  # noqa: PLC0415 - a start does without
+
         found = self.load(name)
         if found is not None:
             validated_over(found.params, params, procedure, what=f"params of {name}")
@@ -61,7 +68,7 @@ class Catalogue:
     def load(self, name: str) -> type[Executor[Any]] | None:
         """Return the class of an executor, None for one that is not known here or does not load."""
         if name not in self._found:
-            self._found[name] = _built_in(name) if name in BUILT_IN else _installed(name)
+            self._found[name] = _built_in(name) if name in CLASSES else _installed(name)
         return self._found[name]
 
 
@@ -72,6 +79,10 @@ def _built_in(name: str) -> type[Executor[Any]]:
 
 
 def _installed(name: str) -> type[Executor[Any]] | None:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - a start does without
+
+    from taskqueue_mcp.executors.base import Executor, Params  # noqa: PLC0415 - the same
+
     for entry in entry_points(group=GROUP, name=name):
         try:
             found = entry.load()

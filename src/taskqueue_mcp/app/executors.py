@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_mcp.app.catalogue import GROUP
 from taskqueue_mcp.app.sources import sources_of
 from taskqueue_mcp.errors import SettingsRefused
 from taskqueue_mcp.executors.base import Executor, Registry
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from taskqueue_mcp.settings import Settings
-
-GROUP = "taskqueue_mcp.executors"
-"""The group of entry points in which a package offers an executor: a class that is made without arguments."""
 
 
 def _calculation(settings: Settings) -> Executor[Any]:

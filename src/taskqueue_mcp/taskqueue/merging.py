@@ -13,6 +13,7 @@ from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
 from taskqueue_mcp.model import Body, Priority
 from taskqueue_mcp.outputs import expectations
 from taskqueue_mcp.store import templates as template_store
+from taskqueue_mcp.taskqueue.rules import DEFAULT_EXECUTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,8 +116,8 @@ def check_params(rules: Rules, merged: Merged) -> None:
     Raises:
         InvalidInput: one line with every bad field.
     """
-    if rules.executors is None:
-        return
+    if rules.executors is None or (merged.body.params is None and merged.executor == DEFAULT_EXECUTOR):
+        return  # the default one takes any task
     sop = merged.body.sop
     procedure = None if sop is None or rules.procedures is None else rules.procedures.load(sop)
     rules.executors.check(merged.executor, json.loads(merged.body.params or "{}"), procedure)

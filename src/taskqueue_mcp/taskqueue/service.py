@@ -30,6 +30,7 @@ from taskqueue_mcp.taskqueue import (
 )
 from taskqueue_mcp.taskqueue.limits import Rates
 from taskqueue_mcp.taskqueue.looking import Looks
+from taskqueue_mcp.taskqueue.rules import DEFAULT_EXECUTOR
 from taskqueue_mcp.taskqueue.uploading import Uploads
 from taskqueue_mcp.taskqueue.waiting import ANY, Waiters
 
@@ -573,6 +574,8 @@ class TaskQueue:
         if wanted.sop is not None and self.rules.procedures is not None:
             with contextlib.suppress(TaskQueueError):  # said again, and told, when the task is made
                 names.add(self.rules.procedures.load(wanted.sop).executor or "")
+        if wanted.params is None and wanted.sop is None:
+            names.discard(DEFAULT_EXECUTOR)  # it takes any task
         for name in names - self._loaded:
             await asyncio.to_thread(known.load, name)
             self._loaded.add(name)
