@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from taskqueue_mcp.executors.base import Executor
-    from taskqueue_mcp.procedures.parsing import Procedure
 
 GROUP = "taskqueue_mcp.executors"
 """The group of entry points in which a package offers an executor: a class that is made without arguments."""
@@ -53,17 +52,17 @@ class Catalogue:
         words = found.description or (found.__doc__ or "").partition("\n")[0]
         return {"name": name, "description": words, "params": found.params.model_json_schema()}
 
-    def check(self, name: str, params: Mapping[str, Any], procedure: Procedure | None) -> None:
+    def check(self, name: str, params: Mapping[str, Any]) -> None:
         """Refuse parameters that the executor would refuse; one that is not known here takes any.
 
         Raises:
             InvalidInput: one line with every bad field.
         """
-        from taskqueue_mcp.executors.base import validated_over  # noqa: PLC0415 - a start does without
+        from taskqueue_mcp.executors.base import validated  # noqa: PLC0415 - a start does without
 
         found = self.load(name)
         if found is not None:
-            validated_over(found.params, params, procedure, what=f"params of {name}")
+            validated(found.params, params, what=f"params of {name}")
 
     def load(self, name: str) -> type[Executor[Any]] | None:
         """Return the class of an executor, None for one that is not known here or does not load."""

@@ -113,14 +113,17 @@ def merge(transaction: Transaction, rules: Rules, wanted: Wanted, requested_by: 
 def check_params(rules: Rules, merged: Merged) -> None:
     """Refuse parameters that the executor would refuse, where it is one that this server knows.
 
+    Those of a task with a procedure are the procedure's: which of them are missing is said already, and what else is
+    wrong the attempt says, by the text that it follows.
+
     Raises:
         InvalidInput: one line with every bad field.
     """
-    if rules.executors is None or (merged.body.params is None and merged.executor == DEFAULT_EXECUTOR):
-        return  # the default one takes any task
-    sop = merged.body.sop
-    procedure = None if sop is None or rules.procedures is None else rules.procedures.load(sop)
-    rules.executors.check(merged.executor, json.loads(merged.body.params or "{}"), procedure)
+    body = merged.body
+    if rules.executors is None or body.sop is not None:
+        return
+    if body.params is not None or merged.executor != DEFAULT_EXECUTOR:  # which takes any task
+        rules.executors.check(merged.executor, json.loads(body.params or "{}"))
 
 
 def _normal(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003 - types of public fields
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from taskqueue_mcp.budgets import Budgets
 from taskqueue_mcp.model import Trust
@@ -13,9 +13,6 @@ from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: TC001 - types of 
 from taskqueue_mcp.procedures.folder import ProcedureFolder  # noqa: TC001 - the same
 from taskqueue_mcp.retries import Backoff, Reopening
 from taskqueue_mcp.taskqueue.limits import Limits
-
-if TYPE_CHECKING:
-    from taskqueue_mcp.procedures.parsing import Procedure
 
 EXECUTOR_OF_TYPE = {
     "report_generation": "report",
@@ -51,7 +48,7 @@ class Catalogue(Protocol):
     def load(self, name: str) -> object:
         """Load what `check` needs of one; it may take a while, once."""
 
-    def check(self, name: str, params: Mapping[str, Any], procedure: Procedure | None) -> None:
+    def check(self, name: str, params: Mapping[str, Any]) -> None:
         """Refuse parameters that the executor would refuse; one that is not known here takes any.
 
         Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -565,16 +564,13 @@ class TaskQueue:
     async def _load_executor(self, wanted: Wanted) -> None:
         """Load what checks a task's parameters beforehand: no transaction waits for it."""
         known = self.rules.executors
-        if known is None:
+        if known is None or wanted.sop is not None:
             return
         names = {self.rules.executor(wanted.task_type or "")}
         options = wanted.options if isinstance(wanted.options, dict) else {}
         if isinstance(options.get("executor"), str):
             names.add(options["executor"])
-        if wanted.sop is not None and self.rules.procedures is not None:
-            with contextlib.suppress(TaskQueueError):  # said again, and told, when the task is made
-                names.add(self.rules.procedures.load(wanted.sop).executor or "")
-        if wanted.params is None and wanted.sop is None:
+        if wanted.params is None:
             names.discard(DEFAULT_EXECUTOR)  # it takes any task
         for name in names - self._loaded:
             await asyncio.to_thread(known.load, name)
