@@ -114,6 +114,28 @@ async def test_a_file_goes_up_under_its_lease_and_comes_down_as_it_was(house: Ho
     assert [each["path"] for each in listed] == ["up/käse.csv"]
 
 
+async def test_the_command_line_fetches_a_file_from_the_server(house: House, working: str, tmp_path: Path) -> None:
+    claim = await house.claimed(working)
+    assert put(house, working, claim["lease"], "fetched/a.csv").status_code == 201
+    command = [
+        "reports",
+        "download",
+        claim["task"]["id"],
+        "--artifact",
+        "1",
+        "--server",
+        house.base,
+        "--token",
+        working,
+    ]
+    fetched = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "taskqueue_mcp", *command], cwd=tmp_path, capture_output=True, text=True,
+        timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "a.csv").read_bytes() == BYTES
+
+
 async def test_a_lease_is_wanted_and_must_be_ones_own(house: House, working: str) -> None:
     claim = await house.claimed(working)
     other = house.token(f"other-{claim['task']['id']}", "work")

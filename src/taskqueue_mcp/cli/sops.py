@@ -9,7 +9,7 @@ import click
 
 from taskqueue_mcp.cli.output import shortened
 from taskqueue_mcp.cli.reaching import local, reaching
-from taskqueue_mcp.errors import TaskQueueError
+from taskqueue_mcp.errors import InvalidInput, TaskQueueError
 from taskqueue_mcp.procedures.folder import Fault, ProcedureFolder
 from taskqueue_mcp.procedures.references import tidy
 from taskqueue_mcp.surfaces import views
@@ -68,12 +68,17 @@ def check(settings: Settings, out: Out, *, path: str | None) -> int:
     """
     from taskqueue_mcp.app.sources import sources_of  # noqa: PLC0415 - listing does without
     from taskqueue_mcp.executors.report import checking  # noqa: PLC0415 - the same
+    from taskqueue_mcp.outputs import expectations  # noqa: PLC0415 - the same
 
     faults, found = _read(settings, path)
     sources = sources_of(settings)
     notes = []
     for procedure in found:
         faults += [Fault(procedure.path, why) for why in checking.faults(procedure, sources)]
+        try:
+            expectations.read(expectations.checkable(procedure.outputs))
+        except InvalidInput as error:
+            faults.append(Fault(procedure.path, str(error)))
         if why := checking.unchecked(procedure, sources):
             notes.append(Fault(procedure.path, why))
 
