@@ -67,17 +67,18 @@ def test_a_package_brings_an_executor_that_is_listed_checked_and_carries_out_tas
     }  # fmt: skip
     schema = json.loads(command("executors", "schema", "shout").stdout)
     assert schema["required"] == ["text"]
-    refused = command("tasks", "create", "Shout", "--option", "executor=shout", "--param", "tetx=hello")
-    assert refused.returncode == 1
-    assert "params of shout: text is missing; tetx is unknown; it takes text, seconds" in refused.stderr
+    doubted = command("tasks", "create", "Shout", "--option", "executor=shout", "--param", "tetx=hello")
+    assert doubted.returncode == 0
+    assert "will fail as it stands: params of shout: text is missing; tetx is unknown" in doubted.stderr
+    assert command("tasks", "cancel", "1").returncode == 0
     made = command("tasks", "create", "Shout", "--option", "executor=shout", "--param", "text=hello")
     assert made.returncode == 0, made.stderr
     worked = work(command, tmp_path / "out")
     assert worked.returncode == 0, worked.stderr
-    task: dict[str, Any] = json.loads(command("tasks", "show", "1").stdout)["task"]
-    assert (task["status"], task["result_summary"], task["result_path"]) == ("completed", "HELLO", "Shouts/1.txt")
-    assert (tmp_path / "out" / "Shouts" / "1.txt").read_text(encoding="utf-8") == "HELLO"
-    assert "shouting 5 characters" in command("tasks", "logs", "1").stdout
+    task: dict[str, Any] = json.loads(command("tasks", "show", "2").stdout)["task"]
+    assert (task["status"], task["result_summary"], task["result_path"]) == ("completed", "HELLO", "Shouts/2.txt")
+    assert (tmp_path / "out" / "Shouts" / "2.txt").read_text(encoding="utf-8") == "HELLO"
+    assert "shouting 5 characters" in command("tasks", "logs", "2").stdout
 
 
 def test_what_an_installed_executor_asks_and_what_it_refuses_goes_its_way(

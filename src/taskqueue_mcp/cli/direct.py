@@ -33,7 +33,7 @@ class Direct:
     async def create_task(self, new: NewTask) -> Json:
         """Return `{task, created}`."""
         made = await self._queue.create(self._caller, new)
-        return {"task": views.task(made.task), "created": made.created}
+        return {"task": views.task(made.task), "created": made.created, **({"notes": made.notes} if made.notes else {})}
 
     async def list_tasks(self, narrowed: Filter, cursor: str | None, limit: int) -> Json:
         """Return `{tasks, count, next_cursor}`, newest first."""

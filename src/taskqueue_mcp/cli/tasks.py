@@ -61,6 +61,8 @@ async def create(
     made = await door.create_task(new)
     if not made["created"]:
         out.note(f"the key was used before, for {made['task']['id']}; no second task was made")
+    for note in made.get("notes", ()):
+        out.note(note)
     if wait is None:
         out.show(made, lambda: shown.task_line(out, made["task"]))
         return None

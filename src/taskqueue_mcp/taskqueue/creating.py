@@ -47,7 +47,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A task, and whether this call made it."""
+    """A task, and whether this call made it; `notes` are what its creator should know."""
 
     task: Task
     created: bool
@@ -78,7 +78,6 @@ def create(
     depends_on, blockers = _dependencies(transaction, rules, new, merged)
     parent = None if new.lease is None else holding.held(transaction, caller, new.lease).task
     rights.check(transaction, rules, caller, new.wanted, merged, parent)
-    merging.check_params(rules, merged)
     ancestry = _ancestry(transaction, rules, parent)
     origin = rights.origin(transaction, caller, new.requested_by, parent, depends_on, schedule)
     body = origin.stamp(merged.body)
@@ -115,7 +114,7 @@ def create(
     events.record(transaction, task, "created", caller.name, told)
     if status is Status.READY:
         transaction.signal("queue", task.queue)
-    return Created(task, created=True)
+    return Created(task, created=True, notes=merging.doubts(rules, merged))
 
 
 def made_before(transaction: Transaction, caller: Caller, new: NewTask) -> Created | None:

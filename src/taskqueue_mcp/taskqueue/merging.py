@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_mcp import checks
-from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound
+from taskqueue_mcp.errors import InvalidInput, LimitReached, NotFound, TaskQueueError
 from taskqueue_mcp.model import Body, Priority
 from taskqueue_mcp.outputs import expectations
 from taskqueue_mcp.store import templates as template_store
@@ -124,6 +124,15 @@ def check_params(rules: Rules, merged: Merged) -> None:
         return
     if body.params is not None or merged.executor != DEFAULT_EXECUTOR:  # which takes any task
         rules.executors.check(merged.executor, json.loads(body.params or "{}"))
+
+
+def doubts(rules: Rules, merged: Merged) -> tuple[str, ...]:
+    """Say what the executor will not take; whether it does is its own word, and its version's, when it runs."""
+    try:
+        check_params(rules, merged)
+    except TaskQueueError as error:
+        return (f"it will fail as it stands: {error}",)
+    return ()
 
 
 def _normal(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:

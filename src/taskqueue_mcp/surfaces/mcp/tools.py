@@ -150,6 +150,8 @@ class Tools:
         view: Json = {"task": views.task(made.task), "created": made.created}
         if not made.created:
             view["note"] = f"this key was used before; its task is {made.task.status}"
+        if made.notes:
+            view["notes"] = list(made.notes)
         return view
 
     async def schedule_task(self, call: Call, given: args.ScheduleTask) -> Json:
