@@ -18,6 +18,7 @@ import pytest
 
 from taskqueue_mcp import sample
 from taskqueue_mcp.procedures.folder import ProcedureFolder
+from taskqueue_mcp.sample.scripted_model import Call, Say, ScriptedModel
 from taskqueue_mcp.store import open_database
 from taskqueue_mcp.taskqueue import NewTask, Rules, TaskQueue, Wanted
 from tests.reliability.invariants import broken
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-the-killed-0123456789"  # noqa: S105 - of a server that lives as long as a test
 LEASE_SECONDS = 4
 WORKERS = 2
+NOTE = "# A note\n\nOf one line.\n"
 CALCULATE = "import json, sys\nprint(json.dumps({'doubled': 2 * json.load(sys.stdin)['number']}))\n"
 AWAY = (
     "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
@@ -44,10 +46,11 @@ AWAY = (
 
 
 class Killed:
-    """A server and workers, each killed and started again at random; and what they run."""
+    """A server and workers, each killed and started again at random; and what they run, Claude Code among it."""
 
-    def __init__(self, folder: Path, chance: random.Random) -> None:
+    def __init__(self, folder: Path, chance: random.Random, model: ScriptedModel) -> None:
         self._folder = folder
+        self._model = model
         self._chance = chance
         self._port = free_port()
         self._log = (folder / "log").open("ab")
@@ -106,7 +109,8 @@ class Killed:
     def _worker(self, name: str) -> list[str]:
         command = [sys.executable, "-m", "taskqueue_mcp", "worker", "--server", f"http://127.0.0.1:{self._port}"]
         command += ["--name", name, "--concurrency", "4", "--executor", "shell", "--executor", "report=2"]
-        command += ["--executor", "calculation", "--source", f"shop={self._folder / 'shop.db'}"]
+        command += ["--executor", "calculation", "--executor", "claude=1"]
+        command += ["--source", f"shop={self._folder / 'shop.db'}"]
         command += ["--allow", "sh", "--allow", sys.executable, "--drain-seconds", "1"]
         return [*command, "--output", str(self._folder / "output")]
 
@@ -119,6 +123,9 @@ class Killed:
             "TASKQUEUE_LEASE_SECONDS": str(LEASE_SECONDS),
             "TASKQUEUE_RETRY_SECONDS": "0.1",
             "TASKQUEUE_WORKER__CALCULATIONS": str(self._folder / "calculations"),
+            "TASKQUEUE_WORKER__CLAUDE__BASE_URL": self._model.url,
+            "TASKQUEUE_WORKER__CLAUDE__HOME": str(self._folder / "claude"),
+            "ANTHROPIC_API_KEY": "sk-test-local",
         }
         return {"env": kept | ours, "stderr": self._log, "stdout": self._log, "cwd": self._folder}
 
@@ -126,6 +133,9 @@ class Killed:
 def wanted(number: int, name: str) -> Wanted:
     """A task of one of the kinds, in turn."""
     options: dict[str, Any] = {"max_attempts": 100}
+    if number % 10 == 9:
+        options |= {"output": {"path": "notes", "filename_pattern": "note_{task_id}.md"}, "budget_usd": 0.5}
+        return Wanted(title="a note by Claude", task_type="writing", instructions="A line.", options=options)
     match number % 4:
         case 0:
             params: Any = {"argv": ["sh", "-c", "sleep 0.1; echo $TASKQUEUE_ATTEMPT"]}
@@ -153,15 +163,27 @@ def left(name: str) -> list[int]:
     return found
 
 
+def working_for(home: str) -> list[int]:
+    """Processes whose environment says that they are sessions of this home."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and f"={home}/".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
 @pytest.fixture
 def killed(tmp_path: Path, seed: int) -> Iterator[Killed]:
     sample.build(tmp_path / "shop.db")
     (tmp_path / "calculations").mkdir()
     (tmp_path / "calculations" / "double.py").write_text(CALCULATE, encoding="utf-8")
-    killed = Killed(tmp_path, random.Random(seed))  # noqa: S311 - repeatable chance is the point
-    yield killed
-    killed.stop()
-    for pid in left(killed.name):
+    write = Call("Write", lambda heard: {"file_path": heard.file_asked_for, "content": NOTE})
+    with ScriptedModel(write, Say("The note is written.")) as model:
+        killed = Killed(tmp_path, random.Random(seed), model)  # noqa: S311 - repeatable chance is the point
+        yield killed
+        killed.stop()
+    for pid in (*left(killed.name), *working_for(str(tmp_path / "claude"))):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -195,6 +217,7 @@ async def test_whoever_is_killed_during_mixed_work_everything_ends_once_and_noth
     assert [row for row in ends if row[1:] != ("completed", 1)] == []
     assert len(ends) == count
     assert left(killed.name) == []
+    assert working_for(str(tmp_path / "claude")) == []
     tell(tasks=count, files=check_files(tmp_path / "output", files))
 
 
@@ -218,5 +241,8 @@ def check_files(output: Path, named: list[Any]) -> int:
     for path in seen:
         with zipfile.ZipFile(path) as book:
             assert book.testzip() is None
-    assert len(seen) >= len(named) > 0
-    return len(seen)
+    notes = [path for path in output.glob("notes/*.md") if not path.name.startswith(".")]
+    assert notes
+    assert {path.read_text(encoding="utf-8") for path in notes} == {NOTE}
+    assert len(seen) + len(notes) + len(list(output.glob("claude/*/*.jsonl"))) >= len(named) > 0
+    return len(seen) + len(notes)

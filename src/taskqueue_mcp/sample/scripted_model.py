@@ -32,6 +32,17 @@ class Heard:
     tools: list[str]
     body: Json
 
+    @property
+    def prompt(self) -> str:
+        """The first message of the conversation."""
+        content = self.body["messages"][0]["content"]
+        return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+
+    @property
+    def file_asked_for(self) -> str:
+        """The file that the prompt of our Claude executor wants written; empty where it wants none."""
+        return self.prompt.partition("Write the result to the file `")[2].partition("`")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from taskqueue_mcp.sample.scripted_model import Call, Fault, Say, ScriptedModel
-from tests.executors.claude.test_whole_way import asked_file, until, worker
+from tests.executors.claude.test_whole_way import until, worker
 from tests.serving import call, over_http, serving
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def test_while_an_account_is_used_up_its_other_tasks_wait_untouched(tmp_pa
 
 async def test_at_its_budget_a_task_asks_and_with_more_the_same_session_goes_on(tmp_path: Path) -> None:
     script = (
-        Call("Write", lambda heard: {"file_path": asked_file(heard.body), "content": "half\n"}),
+        Call("Write", lambda heard: {"file_path": heard.file_asked_for, "content": "half\n"}),
         Call("Glob", {"pattern": "*"}),
         Call("Glob", {"pattern": "*"}),
         Call("Glob", {"pattern": "*"}),

@@ -66,7 +66,7 @@ async def test_claude_edits_a_file_and_writes_a_report_with_its_own_tools(tmp_pa
     script = (
         Call("Read", {"file_path": prices}, say="First I look at the prices."),
         Call("Edit", {"file_path": prices, "old_string": "3.00", "new_string": "3.20"}),
-        Call("Write", lambda heard: {"file_path": asked_file(heard.body), "content": "# Prices\n\nTea is 3.20 now.\n"}),
+        Call("Write", lambda heard: {"file_path": heard.file_asked_for, "content": "# Prices\n\nTea is 3.20 now.\n"}),
         Say("Tea costs 3.20 now; the report says so."),
     )
     with (
@@ -100,17 +100,10 @@ async def test_claude_edits_a_file_and_writes_a_report_with_its_own_tools(tmp_pa
     assert str(shop) in model.requests[0]["body"]["messages"][1]["content"][0]["text"]
 
 
-def asked_file(body: dict[str, Any]) -> str:
-    """The file that the prompt asks for, as a model would read it there."""
-    content = body["messages"][0]["content"]
-    text = content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
-    return text.partition("Write the result to the file `")[2].partition("`")[0]
-
-
 @pytest.mark.usefixtures("shop")
 async def test_a_used_up_limit_hands_the_task_back_and_the_same_session_goes_on(tmp_path: Path) -> None:
     script = (
-        Call("Write", lambda heard: {"file_path": asked_file(heard.body), "content": "half\n"}),
+        Call("Write", lambda heard: {"file_path": heard.file_asked_for, "content": "half\n"}),
         Fault(429, "rate_limit_error", "This request would exceed your account's rate limit"),
         Say("Here is the rest."),
     )

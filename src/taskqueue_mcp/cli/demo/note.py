@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-FILE_ASKED_FOR: Final = re.compile(r"Write the result to the file `([^`]+)`")
 RESULTS: Final = re.compile(r"<<<FENCE (\w+) \| data: result of [^>]*>>>\n(.*?)\n<<<END \1>>>", re.DOTALL)
 HEAD: Final = """\
 # What to order
@@ -36,25 +35,16 @@ def model() -> ScriptedModel:
 
 
 def _write(heard: Heard) -> Json:
-    asked = FILE_ASKED_FOR.search(_prompt(heard))
-    if asked is None:
-        raise DemoFailed("the prompt does not ask for a file")
     orders = _orders(heard)
     lines = (LINE.format(**each) for each in orders["lines"])
-    return {"file_path": asked[1], "content": HEAD.format(**orders) + "".join(lines)}
+    return {"file_path": heard.file_asked_for, "content": HEAD.format(**orders) + "".join(lines)}
 
 
 def _orders(heard: Heard) -> Json:
     """What the calculation came to, as the prompt has it."""
-    for _, text in RESULTS.findall(_prompt(heard)):
+    for _, text in RESULTS.findall(heard.prompt):
         found = json.loads(text).get("result_data") or {}
         found = found.get("result", found)
         if "lines" in found:
             return dict(found)
     raise DemoFailed("the prompt does not hold what the calculation came to")
-
-
-def _prompt(heard: Heard) -> str:
-    """The first message of the conversation."""
-    content = heard.body["messages"][0]["content"]
-    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
