@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +54,12 @@ def test_a_directory_is_private_and_goes_with_what_lies_in_it() -> None:
     empty = scratch.make(Marks().owner, "T-7.1")
     assert scratch.is_gone(empty)
     assert not os.path.lexists(empty)
+
+
+def test_workers_that_start_at_once_sweep_side_by_side() -> None:
+    own = Marks().owner
+    dead = [scratch.make(Owner(own.namespace, own.pid, own.started - 1), f"T-{number}.1") for number in range(300)]
+    with ThreadPoolExecutor(4) as threads:
+        swept = list(threads.map(scratch.sweep, [own] * 4))
+    assert sum(swept) >= len(dead)
+    assert not any(directory.exists() for directory in dead)

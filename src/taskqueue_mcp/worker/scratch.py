@@ -44,11 +44,18 @@ def sweep(own: Owner) -> int:
     count = 0
     for entry in os.scandir(tempfile.gettempdir()):
         found = NAMED.fullmatch(entry.name)
-        if found is None or not entry.is_dir(follow_symlinks=False):
+        if found is None or not _is_ours(entry):
             continue
         owner = Owner(*map(int, found.groups()))
-        is_ours = entry.stat(follow_symlinks=False).st_uid == os.geteuid() and owner.namespace == own.namespace
-        if is_ours and not owner.lives():
+        if owner.namespace == own.namespace and not owner.lives():
             remove(Path(entry.path))
             count += 1
     return count
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a directory of this user's; another worker that starts now may just have removed it."""
+    try:
+        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
