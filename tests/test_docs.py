@@ -146,10 +146,10 @@ def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tu
 
 
 def variables() -> set[str]:
-    """What the environment may be asked for: settings, where the file is, and what the examples read."""
+    """What there is in an environment: settings, where the file is, what the examples read, and what commands get."""
     ours = {"TASKQUEUE_" + name.upper().replace(".", "__") for name, _ in settings()}
     theirs = re.findall(r"TASKQUEUE_\w+", "".join(text(path) for path in (ROOT / "examples").glob("*.py")))
-    return ours | {"TASKQUEUE_CONFIG"} | set(theirs)
+    return ours | {"TASKQUEUE_CONFIG", "TASKQUEUE_ATTEMPT"} | set(theirs)
 
 
 @each_document
