@@ -100,10 +100,8 @@ async def test_more_memory_than_is_allowed_ends_the_command_and_not_the_machine(
     outcome = await run_code(make_run(), "x = bytearray(600_000_000)", replace(NONE, memory_bytes=300_000_000))
 
     assert isinstance(outcome, Failed)
-    assert (
-        outcome.error
-        == 'exit 1\nTraceback (most recent call last):\n  File "<string>", line 1, in <module>\nMemoryError'
-    )
+    assert outcome.error.startswith("exit 1\nTraceback (most recent call last):\n")
+    assert outcome.error.endswith("\nMemoryError")
 
 
 async def test_reserved_addresses_are_no_memory(make_run: MakeRun) -> None:
