@@ -21,6 +21,7 @@ INSTRUCTIONS = "Read the stock of every product and write the ones below their t
 SUMMARY = "12 products are low"
 PRINCIPAL = "owner"
 LEASE_MICROS = 900_000_000
+DAY = 86_400_000_000
 
 
 class Held(NamedTuple):
@@ -85,12 +86,13 @@ class Same(Loop):
             "status": "ready", "reason": None, "run_at": now, "sort_at": now, "max_attempts": 3, "blockers": 0,
             "serial_key": None, "parent_id": None, "root_id": None, "depth": 0, "schedule_id": None, "due_at": None,
             "created_by": PRINCIPAL, "now": now, "idempotency_key": None, "request_hash": None, "question": None,
-            "finished_at": None, "error": None,
+            "finished_at": None, "error": None, "expects": 0,
         })[0]  # fmt: skip
         self._run(tasks.INSERT_BODY, {
             "task_id": row[0], "instructions": INSTRUCTIONS, "params": None, "sop": None, "template": None,
             "variables": None, "output": None, "tags": None, "requested_by": None, "timeout_seconds": None,
             "budget_usd": None, "on_dependency_failure": "fail", "notify": None, "plan": None, "metadata": None,
+            "outputs": None, "budget": None, "only_if": None, "trust": "owner", "rights": "*", "approval": None,
         })  # fmt: skip
         self._event(row[0], 1, None, "created", now, '{"status": "ready"}')
 
@@ -104,7 +106,7 @@ class Same(Loop):
             "lease_micros": LEASE_MICROS, "lease_seconds": 900, "claim_id": None,
         })[0]  # fmt: skip
         task_id, attempt = row[0], row[9]
-        self._run(tasks.FETCH_ORDER, {"id": task_id})
+        self._run(tasks.FETCH_ORDER, {"id": task_id, "today": now // DAY})
         self._run(attempts.OPEN, {
             "task_id": task_id, "attempt": attempt, "principal": PRINCIPAL, "worker": worker, "claim_id": None,
             "salt": secrets.token_hex(16), "lease_hash": lease_hash, "now": now, "procedure_path": None,
@@ -121,10 +123,12 @@ class Same(Loop):
             "status": "completed", "reason": None, "run_at": now, "sort_at": now, "failures": 0, "handbacks": 0,
             "error": None, "question": None, "finished_at": now, "result_summary": SUMMARY, "result_path": None,
             "id": task_id, "attempt": attempt, "lease_hash": lease_hash, "principal": PRINCIPAL,
+            "verdict": "unverified",
         })  # fmt: skip
         self._run(attempts.END, {
             "now": now, "outcome": "completed", "settle_hash": _digest(), "error": None, "result_summary": SUMMARY,
             "result_path": None, "result_data": None, "usage": None, "task_id": task_id, "attempt": attempt,
+            "verdict": None,
         })  # fmt: skip
         self._event(task_id, 3, attempt, "completed", now, f'{{"summary": "{SUMMARY}"}}')
         self._run(tasks.WAITED_FOR, {"id": task_id})
@@ -156,7 +160,10 @@ class Fewest(Loop):
                        created_at)
     VALUES (?, 'task', 'claude', 'default', 'medium', 'ready', ?, ?, 3, ?, ?)
     """
-    BODY = "INSERT INTO bodies (task_id, instructions, on_dependency_failure) VALUES (?, ?, 'fail')"
+    BODY = """
+    INSERT INTO bodies (task_id, instructions, on_dependency_failure, trust, rights)
+    VALUES (?, ?, 'fail', 'owner', '*')
+    """
     EVENT = """
     INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data)
     VALUES ('task', ?, ?, ?, ?, ?, ?, ?)
@@ -175,8 +182,8 @@ class Fewest(Loop):
     """
     SETTLE = """
     UPDATE tasks
-       SET status = 'completed', finished_at = ?, result_summary = ?, worker = NULL, lease_principal = NULL,
-           lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
+       SET status = 'completed', finished_at = ?, result_summary = ?, verdict = 'unverified', worker = NULL,
+           lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
      WHERE id = ? AND status = 'in_progress' AND attempt = ? AND lease_hash = ? AND lease_principal = ?
     """
     END = """

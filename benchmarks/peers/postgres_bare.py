@@ -31,7 +31,10 @@ INSERT INTO tasks (title, task_type, executor, queue, priority, status, run_at, 
                    created_at)
 VALUES (%s, 'task', 'claude', 'default', 'medium', 'ready', %s, %s, 3, %s, %s) RETURNING id
 """
-BODY = "INSERT INTO bodies (task_id, instructions, on_dependency_failure) VALUES (%s, %s, 'fail')"
+BODY = """
+INSERT INTO bodies (task_id, instructions, on_dependency_failure, trust, rights)
+VALUES (%s, %s, 'fail', 'owner', '*')
+"""
 EVENT = """
 INSERT INTO events (subject, subject_id, seq, attempt, kind, principal, at, data)
 VALUES ('task', %s, %s, %s, %s, %s, %s, %s)
@@ -51,8 +54,8 @@ VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
 SETTLE = """
 UPDATE tasks
-   SET status = 'completed', finished_at = %s, result_summary = %s, worker = NULL, lease_principal = NULL,
-       lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
+   SET status = 'completed', finished_at = %s, result_summary = %s, verdict = 'unverified', worker = NULL,
+       lease_principal = NULL, lease_hash = NULL, lease_expires_at = NULL, seq = seq + 1
  WHERE id = %s AND status = 'in_progress' AND attempt = %s AND lease_hash = %s AND lease_principal = %s
 """
 END = """
