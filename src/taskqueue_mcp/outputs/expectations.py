@@ -50,7 +50,7 @@ class Expectation(BaseModel):
     to differ from what they were when the attempt began. `max_age` is in seconds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     path: str | None = None
     format: Annotated[Literal[FORMATS] | None, BeforeValidator(_lower)] = None  # type: ignore[valid-type]  # of the tuple
