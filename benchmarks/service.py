@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pysqlite3 import dbapi2 as sqlite
 from uvloop import new_event_loop
 
-from benchmarks.bare import INSTRUCTIONS, PRINCIPAL, SUMMARY, TITLE, Fewest, Same
+from benchmarks.bare import INSTRUCTIONS, PRINCIPAL, SUMMARY, TITLE, Fewest, Loop, Same
 from benchmarks.measuring import Figure, at_least, disk, folder, ratio
 from taskqueue_mcp.auth import local_person
 from taskqueue_mcp.store import open_database
@@ -64,7 +64,9 @@ def run(*, quick: bool) -> list[Figure]:
     rounds, cycles = (3, 960) if quick else (9, 1_920)
     times: dict[tuple[str, int], list[float]] = {}
     with folder() as where:
-        loops = {"ours": Service(where / "ours.db"), "same": Same(where / "same.db"), "few": Fewest(where / "few.db")}
+        loops: dict[str, Service | Loop] = {
+            "ours": Service(where / "ours.db"), "same": Same(where / "same.db"), "few": Fewest(where / "few.db"),
+        }  # fmt: skip
         for loop in loops.values():
             loop.cycles(CALLERS * 2, CALLERS)
         for name in ("same", "few"):

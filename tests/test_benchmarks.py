@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import page
+from benchmarks import bare, page, service
 from benchmarks.__main__ import KNOWN, main
 from benchmarks.drawing import Bar, Chart
 from benchmarks.measuring import Figure, at_least
@@ -142,3 +142,16 @@ def test_a_program_that_is_not_there_is_named_with_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(environment.MissingProgram, match="node was not found: install nodejs"):
         environment.node_modules()
+
+
+@pytest.mark.parametrize("yardstick", [bare.Same, bare.Fewest])
+def test_a_yardstick_leaves_the_rows_that_the_service_leaves(
+    tmp_path: Path, yardstick: type[bare.Same | bare.Fewest]
+) -> None:
+    ours = service.Service(tmp_path / "ours.db")
+    theirs = yardstick(tmp_path / "theirs.db")
+    for loop in (ours, theirs):
+        loop.cycles(4, 2)
+    service._compare(tmp_path / "ours.db", tmp_path / "theirs.db")
+    ours.close()
+    theirs.close()
