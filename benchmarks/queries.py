@@ -95,7 +95,7 @@ def _memory(where: Path, source: Path) -> Iterator[Figure]:
     most = 0.0
     while worker.poll() is None:
         most = max(most, _peak(worker.pid))
-        time.sleep(0.02)
+        time.sleep(0.02)  # the peak is read from outside, and only while the process lives
     written = next((where / "out").rglob("*.csv"))
     lines = written.read_bytes().count(b"\n")
     if lines != ROWS_CSV + 1:
@@ -148,14 +148,14 @@ def _driver(source: str, count: int) -> tuple[list[str], Any]:
 
 def _ours(kind: str, source: str, where: Path) -> Callable[[], None]:
     import anyio  # noqa: PLC0415 - the other part does without all of it
-    from sqlalchemy import make_url  # noqa: PLC0415
+    from sqlalchemy import make_url  # noqa: PLC0415 - the same
 
-    from taskqueue_mcp.executors.base import Run, validate_params  # noqa: PLC0415
-    from taskqueue_mcp.executors.query import Query  # noqa: PLC0415
-    from taskqueue_mcp.executors.sources.databases import Database  # noqa: PLC0415
-    from taskqueue_mcp.executors.sources.sqlite import SqliteFile  # noqa: PLC0415
-    from taskqueue_mcp.model import Completed  # noqa: PLC0415
-    from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415
+    from taskqueue_mcp.executors.base import Run, validate_params  # noqa: PLC0415 - the same
+    from taskqueue_mcp.executors.query import Query  # noqa: PLC0415 - the same
+    from taskqueue_mcp.executors.sources.databases import Database  # noqa: PLC0415 - the same
+    from taskqueue_mcp.executors.sources.sqlite import SqliteFile  # noqa: PLC0415 - the same
+    from taskqueue_mcp.model import Completed  # noqa: PLC0415 - the same
+    from taskqueue_mcp.outputs.folder import OutputFolder  # noqa: PLC0415 - the same
 
     kept: Source = Database(make_url(source)) if "://" in source else SqliteFile(Path(source))
     executor = Query({"sales": kept})
