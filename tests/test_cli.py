@@ -136,6 +136,13 @@ def test_a_created_task_is_shown_whole(cli: Cli) -> None:
     assert "created by owner" in sheet
 
 
+def test_a_list_without_open_tasks_says_where_the_others_are(cli: Cli) -> None:
+    cli.done("tasks", "create", "Once")
+    cli.done("tasks", "cancel", "1")
+    assert cli("tasks", "list").stderr == "no open tasks; --status all shows those that have ended too\n"
+    assert "cancelled" in cli.done("tasks", "list", "--status", "all")
+
+
 def test_the_same_key_makes_no_second_task(cli: Cli) -> None:
     cli.done("tasks", "create", "Once", "--key", "k")
     again = cli("tasks", "create", "Once", "--key", "k")

@@ -16,10 +16,10 @@ TRUST = {"owner": "a person", "agent": "an agent", "external": "others, whom nob
 TASKS = ("id", "status", "priority", "queue", "type", "when", "by", "title")
 
 
-def task_list(out: Out, tasks: Sequence[Json]) -> None:
-    """Print tasks as a table; `when` is when one ended or is due."""
+def task_list(out: Out, tasks: Sequence[Json], none: str = "no tasks") -> None:
+    """Print tasks as a table; `when` is when one ended or is due; without any, `none` says so."""
     if not tasks:
-        out.note("no tasks")
+        out.note(none)
         return
     is_judged = any(task.get("verdict") in {"verified", "rejected"} for task in tasks)
     rows = [

@@ -90,7 +90,8 @@ async def list_(
     """Show tasks, newest first: those that are open unless --status says otherwise."""
     narrowed = Filter(querying.read_statuses(status), task_type, queue, tag, created_by, search)
     found = await _pages(lambda at, most: door.list_tasks(narrowed, at, most), cursor, limit)
-    _show_page(out, found)
+    none = "no open tasks; --status all shows those that have ended too" if status == "open" else "no tasks"
+    _show_page(out, found, none)
 
 
 @tasks.command()
@@ -253,9 +254,9 @@ async def _pages(fetch: Callable[[str | None, int], Awaitable[Json]], cursor: st
     return {"tasks": found, "count": len(found), "next_cursor": cursor}
 
 
-def _show_page(out: Out, found: Json) -> None:
+def _show_page(out: Out, found: Json, none: str = "no tasks") -> None:
     def view() -> None:
-        shown.task_list(out, found["tasks"])
+        shown.task_list(out, found["tasks"], none)
         if found["next_cursor"]:
             out.note(f"there are more: --limit {found['count'] * 2}, or --cursor {found['next_cursor']}")
 
